@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod class_set;
+mod error;
+mod progress;
+mod random;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod traits;
+mod types;
+
+pub use class_set::{Class, ClassSet, Remapping, default_color};
+pub use error::{Error, Result};
+pub use progress::{CountingProgress, NoProgress, Progress};
+pub use random::SeededRng;
+pub use traits::{
+    Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, PromptableSegmenter,
+    PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
+};
+pub use types::{
+    ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt, ProbMap, Prompt,
+    PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+};
+
+pub use image;
+pub use ndarray;

@@ -1,0 +1,11 @@
+//! What tests of the coral crates, and of crates that implement their traits, need.
+//!
+//! [`GoldenCase`] reads reference values of published programs. The `check_*` functions
+//! are the conformance suites: each runs an implementation through the contract of its
+//! trait and lists what it violates.
+
+mod conformance;
+mod golden;
+
+pub use conformance::{MetricSuite, Violations, check_dataset, check_metric, check_point_propagator};
+pub use golden::GoldenCase;
