@@ -107,6 +107,7 @@ impl Tally {
         self.pending = 0;
     }
 
+    #[cfg(any(feature = "rayon", test))]
     fn merged(mut self, mut other: Self) -> Self {
         self.flush();
         other.flush();
