@@ -1,0 +1,190 @@
+use super::Grid;
+use crate::parallel;
+
+/// Rows per parallel task. Sums are added band by band, so that this constant, but not the
+/// number of threads, may change the last bits of a centre.
+const BAND_ROWS: usize = 16;
+/// How far from its centre a cluster may reach, in grid cells.
+const REACH: f32 = 1.5;
+
+/// The L, a, b planes of an image, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planes<'a> {
+    pub(super) l: &'a [f32],
+    pub(super) a: &'a [f32],
+    pub(super) b: &'a [f32],
+    pub(super) width: usize,
+}
+
+impl<'a> Planes<'a> {
+    pub(super) fn new(values: &'a [f32], width: usize, height: usize) -> Option<Self> {
+        let (l, ab) = values.split_at_checked(width * height)?;
+        let (a, b) = ab.split_at_checked(width * height)?;
+        Some(Self { l, a, b: b.get(..width * height)?, width })
+    }
+}
+
+/// A cluster's mean colour and position.
+#[derive(Debug, Clone, Copy, Default)]
+struct Center {
+    l: f32,
+    a: f32,
+    b: f32,
+    x: f32,
+    y: f32,
+}
+
+/// What a cluster's pixels add up to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    l: f64,
+    a: f64,
+    b: f64,
+    x: f64,
+    y: f64,
+    count: f64,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Sums) {
+        self.l += other.l;
+        self.a += other.a;
+        self.b += other.b;
+        self.x += other.x;
+        self.y += other.y;
+        self.count += other.count;
+    }
+
+    fn center(&self) -> Option<Center> {
+        let mean = |sum: f64| (sum / self.count) as f32;
+        let center = || Center { l: mean(self.l), a: mean(self.a), b: mean(self.b), x: mean(self.x), y: mean(self.y) };
+        (self.count > 0.0).then(center)
+    }
+}
+
+/// The clusters of one image.
+#[derive(Debug)]
+pub(super) struct Clustering<'a> {
+    planes: Planes<'a>,
+    centers: Vec<Center>,
+    reach: f32,
+    /// Lab units² per pixel².
+    position_weight: f32,
+    /// 0, 1, 2, … up to the width.
+    columns: Vec<f32>,
+}
+
+impl<'a> Clustering<'a> {
+    /// Clusters at the mean colour and position of the grid's cells.
+    pub(super) fn new(planes: Planes<'a>, grid: &Grid, compactness: f32) -> Self {
+        let mut clustering = Self {
+            planes,
+            centers: vec![Center::default(); grid.count()],
+            reach: REACH * grid.reach(),
+            position_weight: (compactness / grid.step()).powi(2),
+            columns: (0..planes.width).map(|x| x as f32).collect(),
+        };
+        let mut labels = grid.labels();
+        let sums = clustering.for_bands(&mut labels, |band, labels| clustering.sum_band(band, labels));
+        clustering.update(&sums);
+        clustering
+    }
+
+    /// Gives every pixel to the nearest centre within reach (a tie to the first of them; without any it stays
+    /// where it is) and returns what each cluster's pixels add up to.
+    pub(super) fn assign(&self, labels: &mut [u32]) -> Vec<Sums> {
+        self.for_bands(labels, |band, labels| {
+            self.assign_band(band, labels);
+            self.sum_band(band, labels)
+        })
+    }
+
+    /// Moves the centres to their means; returns how far they moved on average, in pixels.
+    pub(super) fn update(&mut self, sums: &[Sums]) -> f32 {
+        let mut moved = 0.0;
+        for (center, sums) in self.centers.iter_mut().zip(sums) {
+            let next = sums.center().unwrap_or(*center);
+            moved += f64::from((next.x - center.x).hypot(next.y - center.y));
+            *center = next;
+        }
+        (moved / self.centers.len() as f64) as f32
+    }
+
+    /// Runs `f` over bands of rows, given the first row and the band's labels, and adds up the sums.
+    fn for_bands<F>(&self, labels: &mut [u32], f: F) -> Vec<Sums>
+    where
+        F: Fn(usize, &mut [u32]) -> (u32, Vec<Sums>) + Sync + Send,
+    {
+        let bands = labels.chunks_mut(BAND_ROWS * self.planes.width).enumerate();
+        let mut total = vec![Sums::default(); self.centers.len()];
+        for (first, sums) in parallel::map(bands.collect(), |(band, labels)| f(band * BAND_ROWS, labels)) {
+            total.iter_mut().skip(first as usize).zip(&sums).for_each(|(total, sums)| total.add(sums));
+        }
+        total
+    }
+
+    fn assign_band(&self, first_row: usize, labels: &mut [u32]) {
+        let width = self.planes.width;
+        let rows = labels.len() / width;
+        let (top, bottom) = (first_row as f32 - self.reach, (first_row + rows) as f32 + self.reach);
+        let near = self.centers.iter().zip(0u32..).filter(|(center, _)| center.y >= top && center.y <= bottom);
+        let near: Vec<_> = near.map(|(&center, id)| (center, id)).collect();
+        let mut best = vec![0.0f32; width];
+        for (row, labels) in labels.chunks_exact_mut(width).enumerate() {
+            best.fill(f32::INFINITY);
+            for (center, id) in &near {
+                let dy = (first_row + row) as f32 - center.y;
+                if dy.abs() <= self.reach {
+                    self.assign_span((first_row + row, dy), (center, *id), &mut best, labels);
+                }
+            }
+        }
+    }
+
+    /// Offers one row's pixels within reach to one centre. This loop is where the time goes: it has no
+    /// branches, and every slice the same length, so that it compiles to SIMD.
+    fn assign_span(&self, (row, dy): (usize, f32), (center, id): (&Center, u32), best: &mut [f32], labels: &mut [u32]) {
+        let width = self.planes.width;
+        let start = (center.x - self.reach).ceil().max(0.0) as usize;
+        let end = ((center.x + self.reach).floor() as usize + 1).min(width);
+        let span = |plane: &'a [f32]| &plane[row * width..][start..end];
+        let (l, a, b) = (span(self.planes.l), span(self.planes.a), span(self.planes.b));
+        let columns = &self.columns[start..end];
+        let (best, labels) = (&mut best[start..end], &mut labels[start..end]);
+        let (weight, row_distance) = (self.position_weight, self.position_weight * dy * dy);
+        let center = *center;
+        let count = best.len();
+        let (l, a, b, columns, labels) =
+            (&l[..count], &a[..count], &b[..count], &columns[..count], &mut labels[..count]);
+        for i in 0..count {
+            let (dl, da, db, dx) = (l[i] - center.l, a[i] - center.a, b[i] - center.b, columns[i] - center.x);
+            let distance = dl * dl + da * da + db * db + (weight * dx * dx + row_distance);
+            let nearer = distance < best[i];
+            best[i] = if nearer { distance } else { best[i] };
+            labels[i] = if nearer { id } else { labels[i] };
+        }
+    }
+
+    /// Adds up the pixels of a band; returns the sums from the smallest label that occurs in it.
+    /// Labels follow the grid's order, so that a band meets only a short range of them.
+    fn sum_band(&self, first_row: usize, labels: &[u32]) -> (u32, Vec<Sums>) {
+        let Planes { l, a, b, width } = self.planes;
+        let first = labels.iter().copied().fold(u32::MAX, u32::min);
+        let last = labels.iter().copied().fold(0, u32::max);
+        let mut sums = vec![Sums::default(); (last - first) as usize + 1];
+        for (row, labels) in labels.chunks_exact(width).enumerate() {
+            let y = first_row + row;
+            let mut start = 0;
+            for run in labels.chunk_by(|a, b| a == b) {
+                let pixels = y * width + start..y * width + start + run.len();
+                let total = |plane: &[f32]| plane[pixels.clone()].iter().map(|&v| f64::from(v)).sum::<f64>();
+                let count = run.len() as f64;
+                let x = count * (start as f64 + 0.5 * (count - 1.0));
+                let run_sums = Sums { l: total(l), a: total(a), b: total(b), x, y: count * y as f64, count };
+                sums[(run[0] - first) as usize].add(&run_sums);
+                start += run.len();
+            }
+        }
+        (first, sums)
+    }
+}
