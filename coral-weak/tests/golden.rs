@@ -87,7 +87,12 @@ fn slic_quality() {
     assert!(!settings.is_empty());
     for setting in settings {
         let (segments, compactness) = (setting[0].as_u64().unwrap(), setting[1].as_f64().unwrap());
-        let config = SlicConfig { segments: segments as u32, compactness: compactness as f32, ..Default::default() };
+        let config = SlicConfig {
+            segments: segments as u32,
+            compactness: compactness as f32,
+            min_size_factor: 0.5,
+            ..Default::default()
+        };
         let found = slic_lab(&lab, &config).unwrap();
         let name = format!("n{segments}_c{}", setting[1]);
         let mark = |key: &str| case.number(&format!("/measures/{name}/suggested_mark/{key}")).unwrap();

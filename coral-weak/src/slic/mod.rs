@@ -30,7 +30,7 @@ pub struct SlicConfig {
 
 impl Default for SlicConfig {
     fn default() -> Self {
-        Self { segments: 400, compactness: 10.0, max_iterations: 10, tolerance: 0.02, min_size_factor: 0.25 }
+        Self { segments: 400, compactness: 10.0, max_iterations: 10, tolerance: 0.005, min_size_factor: 0.25 }
     }
 }
 
