@@ -217,3 +217,63 @@ impl<'a> Clustering<'a> {
         (first, sums)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coral_core::SeededRng;
+    use proptest::prelude::*;
+
+    /// Every pixel against every centre.
+    fn naive(clustering: &Clustering<'_>, labels: &mut [u32]) {
+        let planes = clustering.planes;
+        for (i, label) in labels.iter_mut().enumerate() {
+            let (x, y) = ((i % planes.width) as f32, (i / planes.width) as f32);
+            let mut best = f32::INFINITY;
+            for (id, c) in (0u32..).zip(&clustering.centers) {
+                let (dx, dy) = (x - c.x, y - c.y);
+                let (dl, da, db) = (planes.l[i] - c.l, planes.a[i] - c.a, planes.b[i] - c.b);
+                let weight = clustering.position_weight;
+                let distance = (dl * dl + da * da) + (db * db + (weight * (dx * dx) + weight * dy * dy));
+                let inside = x >= c.x - clustering.reach && x <= c.x + clustering.reach && dy.abs() <= clustering.reach;
+                if inside && distance < best {
+                    (best, *label) = (distance, id);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn fast_assignment_equals_the_naive_one(
+            (width, height) in (1usize..60, 1usize..50),
+            segments in 1u32..60,
+            compactness in 0.5f32..40.0,
+            seed in any::<u64>(),
+        ) {
+            let mut rng = SeededRng::new(seed);
+            // Few levels, so that there are ties.
+            let values: Vec<f32> = (0..3 * width * height).map(|_| 12.5 * rng.below(4) as f32).collect();
+            let planes = Planes::new(&values, width, height).unwrap();
+            let grid = Grid::new(width, height, segments);
+            let mut clustering = Clustering::new(planes, &grid, compactness);
+            let (mut fast, mut slow) = (grid.labels(), grid.labels());
+            for _ in 0..3 {
+                let sums = clustering.assign(&mut fast);
+                naive(&clustering, &mut slow);
+                prop_assert_eq!(&fast, &slow);
+                for (id, sums) in sums.iter().enumerate() {
+                    let members: Vec<_> = (0..fast.len()).filter(|&i| fast[i] as usize == id).collect();
+                    let rows: usize = members.iter().map(|i| i / width).sum();
+                    let columns: usize = members.iter().map(|i| i % width).sum();
+                    let lightness: f64 = members.iter().map(|&i| f64::from(planes.l[i])).sum();
+                    prop_assert_eq!((sums.count, sums.y, sums.x), (members.len() as f64, rows as f64, columns as f64));
+                    prop_assert!((sums.l - lightness).abs() < 1e-6);
+                }
+                clustering.update(&sums);
+            }
+        }
+    }
+}
