@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::Array2;
 use coral_core::{PointLabel, SeededRng, UNLABELED};
-use coral_weak::{
-    Fill, MultiLevelConfig, SlicConfig, Superpixels, lab_image, majority_classes, multi_level_labels, slic, slic_lab,
-};
+use coral_weak::{SlicConfig, Superpixels, lab_image, majority_classes, slic, slic_lab};
 use proptest::prelude::*;
 
 /// Coloured blocks with noise.
@@ -142,6 +140,7 @@ fn noise_does_not_shatter_superpixels() {
 #[cfg(feature = "rayon")]
 #[test]
 fn threads_change_nothing() {
+    use coral_weak::{Fill, MultiLevelConfig, multi_level_labels};
     let image = picture(201, 143, 40, 9);
     let points: Vec<_> = (0..30).map(|i| PointLabel { x: i * 6, y: (i * 37) % 143, class: (i % 4) as u8 }).collect();
     let run = |threads| {
