@@ -1,0 +1,26 @@
+//! Made-up reef photographs with exact labels.
+//!
+//! Geometry first ([`ground`], [`placement`], [`colony`], painted onto the [`canvas`]), then colour and fine
+//! relief ([`ground_skin`], [`skin`]), then light ([`shading`]), then water and camera ([`water`]).
+
+mod canvas;
+mod classes;
+mod colony;
+mod config;
+mod dataset;
+mod geometry;
+mod ground;
+mod ground_skin;
+mod noise;
+mod placement;
+mod reef;
+mod shading;
+mod skin;
+mod water;
+
+pub use config::{GrowthForm, SyntheticReefConfig};
+pub use dataset::SyntheticReefDataset;
+pub use reef::{SyntheticReef, SyntheticScene};
+
+#[cfg(test)]
+mod tests;
