@@ -145,11 +145,18 @@ impl Canvas {
     }
 
     /// Adds a clump of seagrass: a shaded bed in the middle, and blades that reach over it.
-    pub(crate) fn add_seagrass(&mut self, clump: &Patch) {
+    pub(crate) fn add_seagrass(&mut self, clump: &Patch, ground: &Ground) {
         let object = self.next_object();
         self.paint(clump.centre, 2.0 * clump.radius, |p, current| {
             let bed = clump.inside(p) > 0.12 && current.class < SEAGRASS;
-            bed.then_some(Texel { class: SEAGRASS, object, height: current.height + 0.004, depth: 0.0, across: 0.9, tone: 0.0 })
+            bed.then_some(Texel {
+                class: SEAGRASS,
+                object,
+                height: current.height + 0.004,
+                depth: 0.0,
+                across: 0.9,
+                tone: 0.0,
+            })
         });
         let mut rng = SeededRng::new(u64::from(clump.seed));
         let shoots = (clump.radius * clump.radius * 5200.0) as usize + 5;
@@ -166,7 +173,7 @@ impl Canvas {
                 turn: swell + rng.range(-0.16, 0.16) as f32,
                 length: rng.range(0.06, 0.19) as f32,
                 width: rng.range(0.0022, 0.0052) as f32,
-                height: rng.range(0.01, 0.05) as f32,
+                height: ground.at(from).height + rng.range(0.01, 0.035) as f32,
                 tone: rng.uniform() as f32,
             };
             self.add_blade(shoot, object, rng.range(-0.05, 0.05) as f32);
@@ -180,10 +187,16 @@ impl Canvas {
             let share = |i: u32| i as f32 / PIECES as f32;
             let to = from.add(P2 { x: cos_turns(turn), y: sin_turns(turn) }.scale(shoot.length / PIECES as f32));
             let width = |t: f32| shoot.width * (1.0 - 0.5 * t * t);
-            let height = |t: f32| shoot.height + 0.05 * t * (1.6 - t);
+            let height = |t: f32| shoot.height + 0.03 * t * (1.6 - t);
             let (a, b) = (share(piece), share(piece + 1));
-            let stroke =
-                Stroke { from, to, radii: [width(a), width(b)], heights: [height(a), height(b)], along: [a, b], tone: shoot.tone };
+            let stroke = Stroke {
+                from,
+                to,
+                radii: [width(a), width(b)],
+                heights: [height(a), height(b)],
+                along: [a, b],
+                tone: shoot.tone,
+            };
             self.add_stroke(stroke, object, SEAGRASS);
             (from, turn) = (to, turn + bend);
         }

@@ -46,8 +46,8 @@ const PALETTE: [[f32; 3]; 10] = [
     [0.52, 0.47, 0.31],
     [0.73, 0.58, 0.34],
     [0.49, 0.52, 0.38],
-    [0.60, 0.47, 0.54],
-    [0.52, 0.52, 0.58],
+    [0.60, 0.48, 0.52],
+    [0.53, 0.52, 0.55],
     [0.80, 0.72, 0.60],
     [0.73, 0.51, 0.46],
     [0.42, 0.35, 0.30],
@@ -126,9 +126,15 @@ impl Colony {
 
     /// A soft coral's folds at a place relative to its middle: 1 on a crest, −1 in a furrow.
     pub(crate) fn fold(&self, local: P2) -> f32 {
-        let sway = P2 { x: gradient(local.scale(16.0), self.seed), y: gradient(local.scale(16.0), !self.seed) };
-        let wave = self.labyrinth.at(local.add(sway.scale(0.6 * self.grain)).scale(0.62 / self.grain));
-        1.0 - 2.0 * smoothstep(0.75, 0.0, wave.abs())
+        self.meander(local, 2.1 * self.grain).clamp(-0.8, 0.8) / 0.8
+    }
+
+    /// A labyrinth of the given wavelength (metres) that bends from place to place, in about −1..1.
+    pub(crate) fn meander(&self, local: P2, wavelength: f32) -> f32 {
+        let waves = local.scale(1.0 / wavelength);
+        let q = waves.scale(0.3);
+        let sway = P2 { x: gradient(q, self.seed), y: gradient(q, !self.seed) };
+        self.labyrinth.at(waves.add(sway.scale(1.2)))
     }
 
     /// Height in metres above the ground under the colony, for a place `depth` inside.
@@ -143,13 +149,18 @@ impl Colony {
             }
             GrowthForm::Massive => {
                 let knobs = gradient(p.scale(4.5 / self.radius), self.seed ^ 0x3D);
-                self.rise * self.radius * dome * (0.55 + 0.16 * lump + [0.07, 0.02, 0.03][self.variant as usize] * knobs)
+                self.rise
+                    * self.radius
+                    * dome
+                    * (0.55 + 0.16 * lump + [0.07, 0.02, 0.03][self.variant as usize] * knobs)
             }
-            GrowthForm::Tabular => 0.03 + self.radius * (0.34 * self.rise + 0.10 * (1.0 - d) * lump.abs() + 0.06 * lump),
+            GrowthForm::Tabular => {
+                0.03 + self.radius * (0.34 * self.rise + 0.10 * (1.0 - d) * lump.abs() + 0.06 * lump)
+            }
             GrowthForm::Encrusting => 0.012 * smoothstep(0.0, 0.12, depth) + 0.008 * lump,
             GrowthForm::Soft => {
                 let fold = self.fold(p.sub(self.centre));
-                self.radius * 0.35 * self.rise * dome + 0.4 * self.grain * fold * (0.3 + 0.7 * dome)
+                self.radius * 0.35 * self.rise * dome + 0.35 * self.grain * fold * (0.3 + 0.7 * dome)
             }
         }
     }

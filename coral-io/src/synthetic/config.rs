@@ -109,12 +109,15 @@ impl SyntheticReefConfig {
         within("noise", self.noise, 0.0, 60.0)?;
         let Size { width, height } = self.size;
         let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 || pixels > 1 << 28 {
-            let reason = format!("expected 1 to {} pixels, got {}", 1 << 28, self.size);
+        if pixels == 0 || pixels > 1 << 26 {
+            let reason = format!("expected 1 to {} pixels, got {}", 1 << 26, self.size);
             return Err(Error::parameter("size", reason));
         }
         if self.growth_forms.is_empty() && self.coral_cover > 0.0 {
-            return Err(Error::parameter("growth_forms", "expected at least one growth form where coral_cover is above 0"));
+            return Err(Error::parameter(
+                "growth_forms",
+                "expected at least one growth form where coral_cover is above 0",
+            ));
         }
         Ok(())
     }
@@ -131,7 +134,7 @@ mod tests {
             change(&mut config);
             config.validate().unwrap_err().to_string()
         };
-        assert_eq!(text(|c| c.size.width = 0), "invalid parameter `size`: expected 1 to 268435456 pixels, got 0x512");
+        assert_eq!(text(|c| c.size.width = 0), "invalid parameter `size`: expected 1 to 67108864 pixels, got 0x512");
         assert!(text(|c| c.size = Size { width: u32::MAX, height: u32::MAX }).contains("`size`"));
         assert!(text(|c| c.extent_m = 0.0).contains("`extent_m`: expected a number in 0.2..=10, got 0"));
         assert!(text(|c| c.coral_cover = -0.1).contains("`coral_cover`"));

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn the_window_holds_every_pixel_in_reach() {
         let view = View::new(Size { width: 37, height: 91 }, 1.5);
-        for (centre, radius) in [(P2 { x: 0.3, y: 0.9 }, 0.2), (P2 { x: -0.1, y: 2.5 }, 0.4), (P2 { x: 9.0, y: 9.0 }, 1.0)]
+        for (centre, radius) in
+            [(P2 { x: 0.3, y: 0.9 }, 0.2), (P2 { x: -0.1, y: 2.5 }, 0.4), (P2 { x: 9.0, y: 9.0 }, 1.0)]
         {
             let (columns, rows) = view.window(centre, radius);
             for y in 0..91 {

@@ -63,9 +63,7 @@ impl Ground {
         let fringe = Fractal { ppm: f32::MAX, ..self.fractal(3.0, 3) }.at(p, self.seed ^ 0x55);
         // Rubble gathers at the foot of the rock.
         if 0.75 * fringe + 0.22 > -rock {
-            let large = cells(p.scale(20.0).add(P2 { x: lumps, y: -lumps }), self.seed ^ 0x66);
-            let bump = 0.016 * smoothstep(0.0, 0.6, large.second - large.nearest);
-            return Floor { class: RUBBLE, height: step + 0.012 * lumps + bump };
+            return Floor { class: RUBBLE, height: step + 0.02 * lumps };
         }
         let wander = gradient(p.scale(2.2), self.seed ^ 0x77);
         let strength = 0.008 * smoothstep(-0.4, 0.3, gradient(p.scale(1.7), self.seed ^ 0x88));

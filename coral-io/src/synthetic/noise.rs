@@ -110,6 +110,8 @@ pub(crate) struct Cell {
     pub(crate) nearest: f32,
     /// Distance to the second nearest.
     pub(crate) second: f32,
+    /// From the nearest centre to the place.
+    pub(crate) offset: P2,
     /// A hash that names the nearest cell.
     pub(crate) id: u32,
 }
@@ -119,6 +121,7 @@ pub(crate) fn cells(p: P2, seed: u32) -> Cell {
     let (ix, iy) = (floor(p.x), floor(p.y));
     let (dx, dy) = (p.x - ix as f32, p.y - iy as f32);
     let (mut nearest, mut second, mut id) = (f32::MAX, f32::MAX, 0);
+    let mut offset = P2 { x: 0.0, y: 0.0 };
     for oy in -1..=1 {
         for ox in -1..=1 {
             let h = hash(ix.wrapping_add(ox), iy.wrapping_add(oy), seed);
@@ -127,12 +130,13 @@ pub(crate) fn cells(p: P2, seed: u32) -> Cell {
             let squared = x * x + y * y;
             if squared < nearest {
                 (second, nearest, id) = (nearest, squared, h);
+                offset = P2 { x: -x, y: -y };
             } else if squared < second {
                 second = squared;
             }
         }
     }
-    Cell { nearest: nearest.sqrt(), second: second.sqrt(), id }
+    Cell { nearest: nearest.sqrt(), second: second.sqrt(), offset, id }
 }
 
 /// A sum of plane waves of one wavelength in all directions: its level lines meander like a brain coral's ridges.
@@ -146,7 +150,7 @@ impl Labyrinth {
     pub(crate) fn new(seed: u32) -> Self {
         let wave = |i: usize| {
             let h = hash(i as i32, 17, seed);
-            let direction = (i as f32 + 0.7 * unit(h, 0)) / 12.0;
+            let direction = (i as f32 + 1.5 * unit(h, 0)) / 12.0;
             (P2 { x: cos_turns(direction), y: sin_turns(direction) }, unit(h, 1))
         };
         Self { waves: std::array::from_fn(wave) }

@@ -163,10 +163,19 @@ pub(crate) fn stones(ground: &Ground, occupancy: &Occupancy, rng: &mut SeededRng
     let tries = (extent.x * extent.y * 260.0) as usize + 4;
     (0..tries)
         .filter_map(|_| {
-            let stone =
-                Patch { centre: anywhere(extent, 0.02, rng), radius: power_law(0.007, 0.06, rng), seed: rng.bits() as u32 };
+            let stone = Patch {
+                centre: anywhere(extent, 0.02, rng),
+                radius: power_law(0.007, 0.06, rng),
+                seed: rng.bits() as u32,
+            };
             let rock = ground.rockiness(stone.centre);
-            let likely = if rock > 0.0 { 0.12 } else if rock > -0.3 { 0.75 } else { 0.15 };
+            let likely = if rock > 0.0 {
+                0.12
+            } else if rock > -0.3 {
+                0.75
+            } else {
+                0.15
+            };
             (rng.chance(likely) && !occupancy.is_taken(stone.centre)).then_some(stone)
         })
         .collect()

@@ -108,7 +108,7 @@ impl SyntheticReef {
         let mut canvas = Canvas::new(view, &ground);
         stones.iter().for_each(|stone| canvas.add_stone(stone));
         colonies.iter().for_each(|colony| canvas.add_colony(colony, &ground));
-        clumps.iter().for_each(|clump| canvas.add_seagrass(clump));
+        clumps.iter().for_each(|clump| canvas.add_seagrass(clump, &ground));
         let painter = Painter {
             ground: GroundSkin { seed: stream(4).bits() as u32, ppm: view.ppm },
             first_colony: stones.len() as u32 + 1,
@@ -123,11 +123,10 @@ impl SyntheticReef {
     /// Colours, lights and photographs the scene.
     fn develop(&self, canvas: &Canvas, painter: &Painter, rng: &mut SeededRng) -> RgbImage {
         let view = canvas.view;
-        let skins = Array2::from_shape_fn(canvas.texels.dim(), |(y, x)| {
-            painter.skin(&canvas.texels[[y, x]], &view, (x, y))
-        });
+        let skins =
+            Array2::from_shape_fn(canvas.texels.dim(), |(y, x)| painter.skin(&canvas.texels[[y, x]], &view, (x, y)));
         let relief = ndarray::Zip::from(&canvas.texels).and(&skins).map_collect(|t, skin| t.height + skin.relief);
-        let light = Light { drift: rng.range(-0.9, 0.9) as f32, elevation: rng.range(1.1, 1.9) as f32 };
+        let light = Light { drift: rng.range(-0.9, 0.9) as f32, elevation: rng.range(0.8, 1.4) as f32 };
         let lit = shade(&relief.mapv(|height| height * view.ppm), light, view.ppm);
         let scene = Scene { view, colors: skins.mapv(|skin| skin.color), heights: &relief, lit };
         photograph(&scene, &self.config, rng.bits() as u32)

@@ -51,6 +51,7 @@ pub(crate) fn coral(colony: &Colony, texel: &Texel, p: P2, ppm: f32) -> Skin {
 }
 
 fn branching(colony: &Colony, texel: &Texel, p: P2) -> Skin {
+    let fleck = gradient(p.scale(150.0), !colony.seed);
     let thicket = colony.variant == 2 && texel.across != 0.0;
     let tip = if thicket {
         let verrucae = gradient(p.scale(1.1 / 0.006), colony.seed);
@@ -59,9 +60,9 @@ fn branching(colony: &Colony, texel: &Texel, p: P2) -> Skin {
         let branch = colony.branch(p);
         smoothstep(0.75, 0.1, branch.nearest) * (0.8 + 0.4 * unit(branch.id >> 6, 0))
     };
-    let shaft = scaled(colony.color, 0.42 + 0.63 * tip);
+    let shaft = scaled(colony.color, 0.48 + 0.55 * tip + 0.1 * fleck);
     // The growing tip: white, or only a little lighter.
-    let pallor = [0.55, 0.25, 0.7][colony.variant as usize] * smoothstep(0.72, 1.0, tip);
+    let pallor = [0.45, 0.2, 0.6][colony.variant as usize] * smoothstep(0.72, 1.0, tip);
     Skin { color: mix(shaft, PALE, pallor), relief: 0.0 }
 }
 
@@ -76,21 +77,20 @@ fn massive(colony: &Colony, texel: &Texel, local: P2, ppm: f32) -> Skin {
         0 => {
             // Smooth boulders with tiny corallites and a few bore holes.
             let (wall, shows) = honeycomb(colony, local, colony.grain, ppm);
-            let hole = cells(local.scale(1.0 / 0.05), colony.seed ^ 0x72);
-            let bored = if unit(hole.id >> 3, 0) > 0.7 { smoothstep(0.12, 0.05, hole.nearest) } else { 0.0 };
+            let hole = cells(local.scale(1.0 / 0.035), colony.seed ^ 0x72);
+            let size = 0.25 * (unit(hole.id >> 3, 0) - 0.8).max(0.0) / 0.2;
+            let bored = smoothstep(size, 0.4 * size - 0.02, hole.nearest);
             let color = scaled(colony.color, (1.0 + 0.16 * (wall - 0.4) * shows) * (1.0 - 0.65 * bored));
             Skin { color, relief: 0.0012 * wall * shows - 0.006 * bored }
         }
         1 => {
             // Meandering ridges and valleys.
-            let wander = P2 { x: gradient(local.scale(14.0), colony.seed), y: gradient(local.scale(14.0), !colony.seed) };
-            let wavelength = 1.5 * colony.grain;
-            let wave = colony.labyrinth.at(local.add(wander.scale(0.012)).scale(1.0 / wavelength));
-            let ridge = smoothstep(-0.35, 0.4, wave);
+            let wavelength = 1.7 * colony.grain;
+            let ridge = smoothstep(-0.3, 0.3, colony.meander(local, wavelength));
             let shows = visibility(wavelength, ppm);
-            let valley = mix(scaled(colony.color, 0.60), [0.36, 0.44, 0.28], 0.35);
+            let valley = mix(scaled(colony.color, 0.72), [0.44, 0.44, 0.36], 0.25);
             let color = mix(valley, scaled(colony.color, 1.12), 0.5 + (ridge - 0.5) * shows);
-            Skin { color, relief: 0.0045 * ridge * shows * (0.4 + 0.6 * texel.depth) }
+            Skin { color, relief: 0.0038 * ridge * shows * (0.4 + 0.6 * texel.depth) }
         }
         _ => {
             let (wall, shows) = honeycomb(colony, local, 1.3 * colony.grain, ppm);
@@ -134,10 +134,10 @@ fn encrusting(colony: &Colony, texel: &Texel, local: P2, ppm: f32) -> Skin {
 
 fn soft(colony: &Colony, local: P2, ppm: f32) -> Skin {
     let fold = colony.fold(local);
-    let size = 0.007;
+    let size = 0.009;
     let polyp = cells(local.scale(1.0 / size), colony.seed ^ 0xA1);
     let star = smoothstep(0.5, 0.15, polyp.nearest) * visibility(size, ppm);
     let open = star * smoothstep(-0.5, 0.3, fold + 0.6 * unit(polyp.id, 0) - 0.3);
-    let color = scaled(colony.color, 0.84 + 0.18 * fold);
-    Skin { color: mix(color, PALE, 0.5 * open), relief: 0.002 * open }
+    let color = scaled(colony.color, 0.92 + 0.13 * fold);
+    Skin { color: mix(color, PALE, 0.42 * open), relief: 0.002 * open }
 }

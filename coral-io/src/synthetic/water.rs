@@ -11,11 +11,11 @@ use super::{
 };
 
 /// Loss of sunlight per metre of depth, as left over after the camera's white balance.
-const DEPTH_LOSS: [f32; 3] = [0.062, 0.012, 0.014];
+const DEPTH_LOSS: [f32; 3] = [0.068, 0.021, 0.006];
 /// Loss per metre between reef and camera in murky water.
-const PATH_LOSS: [f32; 3] = [0.30, 0.10, 0.09];
-const GREEN_WATER: [f32; 3] = [0.07, 0.17, 0.16];
-const BLUE_WATER: [f32; 3] = [0.05, 0.15, 0.21];
+const PATH_LOSS: [f32; 3] = [0.30, 0.12, 0.06];
+const GREEN_WATER: [f32; 3] = [0.08, 0.19, 0.20];
+const BLUE_WATER: [f32; 3] = [0.07, 0.17, 0.26];
 
 /// The scene as it would look in air and even light.
 #[derive(Debug)]
@@ -92,9 +92,10 @@ fn radiance(scene: &Scene<'_>, config: &SyntheticReefConfig, seed: u32) -> [Arra
 
 /// Scales to the mean brightness that an automatic exposure aims at.
 fn expose(channels: &mut [Array2<f32>; 3]) {
-    let mean: f64 = channels.iter().flat_map(|channel| channel.iter()).map(|&v| f64::from(v)).sum::<f64>()
-        / (3 * channels[0].len()).max(1) as f64;
-    let gain = (0.20 / mean.max(1e-4)) as f32;
+    let sum = |channel: &Array2<f32>| channel.iter().map(|&v| f64::from(v)).sum::<f64>();
+    let [red, green, blue] = [0, 1, 2].map(|c| sum(&channels[c]) / channels[c].len().max(1) as f64);
+    let mean = 0.2 * red + 0.5 * green + 0.3 * blue;
+    let gain = (0.235 / mean.max(1e-4)) as f32;
     channels.iter_mut().for_each(|channel| *channel *= gain);
 }
 
