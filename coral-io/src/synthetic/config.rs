@@ -53,7 +53,8 @@ pub struct SyntheticReefConfig {
     /// The picture's size in pixels.
     pub size: Size,
     /// The side, in metres, of a square as large as the area shown, 0.2..=10. Objects keep their size in metres, so that
-    /// pictures of one seed and shape show about the same scene at any number of pixels.
+    /// pictures of one seed and shape show about the same scene at any number of pixels. The camera hangs about as high
+    /// above the reef, so that wide views are hazier.
     pub extent_m: f32,
     /// The share of the picture that corals should cover, 0..=0.9; hit within a few percent where there is room.
     pub coral_cover: f32,
