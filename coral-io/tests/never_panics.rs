@@ -1,0 +1,159 @@
+//! Every reader answers damaged files with a result, never with a panic.
+
+use std::path::Path;
+
+use coral_core::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
+use coral_core::{Size, UNLABELED};
+use coral_io::{
+    ColorTable, ImageLimits, UnknownColor, image_size, point_images, read_class_table, read_color_label_map,
+    read_color_table, read_image_with, read_label_map_with, read_points,
+};
+use proptest::prelude::*;
+
+/// Valid files of every format.
+fn pictures() -> Vec<Vec<u8>> {
+    let rgb = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8 * 20, y as u8 * 30, 99]));
+    let grey = GrayImage::from_fn(9, 7, |x, y| Luma([(x + y) as u8]));
+    let wide = ImageBuffer::from_fn(5, 4, |x, y| Luma([(x * y) as u16]));
+    let encoded = |image: DynamicImage, format| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    use ImageFormat::{Bmp, Jpeg, Png, Tiff};
+    let mut files: Vec<_> = [Png, Jpeg, Tiff, Bmp].map(|format| encoded(rgb.clone().into(), format)).into();
+    files.extend([Png, Tiff, Bmp].map(|format| encoded(grey.clone().into(), format)));
+    files.extend([Png, Tiff].map(|format| encoded(wide.clone().into(), format)));
+    let mut palette = Vec::new();
+    let mut encoder = png::Encoder::new(&mut palette, 9, 2);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Four);
+    encoder.set_palette(vec![7; 48]);
+    encoder.write_header().unwrap().write_image_data(&[0x12; 10]).unwrap();
+    files.push(palette);
+    files
+}
+
+const TEXTS: [&str; 10] = [
+    "x,y,class\n1,2,sand\n30,4,\"coral, hard\"\n5,6,7\n",
+    "\u{feff}Name,Row,Column,Label\na.jpg,1,2,S\nb.jpg,3,4,P\n",
+    "Name,Date,Row,Column,Label,Annotator\na.jpg,\"x\ny\",1,2,S,me\na.jpg,,3,4,,\n",
+    "\"C:\\c.txt\",\"D:\\a.jpg\",600,600,8,6\r\n0,0\r\n0,6\r\n6,6\r\n6,0\r\n2\r\n15,15\r\n30,90\r\n\"1\",\"S\",\"Notes\",\"\"\r\n\"2\",\"P\",\"Notes\",\"\"\r\n",
+    "id,name,color,parent\n0,sand,#aabbcc,\n1,coral,,0\n",
+    "[{\"id\":0,\"name\":\"a\",\"color\":[1,2,3]},{\"id\":1,\"name\":\"b\",\"color\":[1,2,3],\"parent\":0}]",
+    "{\"(1, 2, 3)\": 0, \"(4, 5, 6)\": 7}",
+    "{\"sand\": 0, \"coral\": 7}",
+    "code,class,class_number\nA,coral,3\nB,coral,3\nS,sand,0\n",
+    "2\n\"C\",\"Coral\"\n\"S\",\"Sand\"\n\"AP\",\"Acropora\",\"C\"\n\"NOTES\",\"NOTES\",\"NOTES\"\n",
+];
+
+#[derive(Debug, Clone)]
+enum Damage {
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Insert(prop::sample::Index, Vec<u8>),
+    Remove(prop::sample::Index, usize),
+}
+
+fn damage() -> impl Strategy<Value = Vec<Damage>> {
+    let one = prop_oneof![
+        6 => (any::<prop::sample::Index>(), 1u8..).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        1 => any::<prop::sample::Index>().prop_map(Damage::Cut),
+        2 => (any::<prop::sample::Index>(), prop_oneof![
+            proptest::collection::vec(any::<u8>(), 1..5),
+            proptest::sample::select(vec!["\n", ",", "\"", "-", "255", "999999999999", "é", "\r", ";", "\t", "{", "NaN"])
+                .prop_map(|text| text.as_bytes().to_vec()),
+        ]).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        1 => (any::<prop::sample::Index>(), 1usize..9).prop_map(|(at, count)| Damage::Remove(at, count)),
+    ];
+    proptest::collection::vec(one, 1..6)
+}
+
+fn damaged(mut bytes: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
+    for one in damage {
+        let len = bytes.len();
+        if len == 0 {
+            break;
+        }
+        match one {
+            Damage::Flip(at, bits) => bytes[at.index(len)] ^= bits,
+            Damage::Cut(at) => bytes.truncate(at.index(len)),
+            Damage::Insert(at, new) => drop(bytes.splice(at.index(len)..at.index(len), new.iter().copied())),
+            Damage::Remove(at, count) => drop(bytes.drain(at.index(len)..(at.index(len) + count).min(len))),
+        }
+    }
+    bytes
+}
+
+/// Runs every reader; what they answer must make sense.
+fn read_everything(path: &Path) {
+    let limits = ImageLimits { max_pixels: 1 << 20, max_bytes: 1 << 24 };
+    let _ = image_size(path);
+    if let Ok(image) = read_image_with(path, &limits) {
+        assert!(image.width() > 0 && image.height() > 0);
+        let table = ColorTable::new([([0, 0, 0], 1)]).unwrap();
+        assert!(read_color_label_map(path, &table, UnknownColor::Nearest).is_ok());
+    }
+    if let Ok(labels) = read_label_map_with(path, &limits) {
+        assert!(!labels.is_empty());
+    }
+    let size = Size { width: 40, height: 40 };
+    for image in [None, Some("a.jpg")] {
+        if let Ok(table) = read_points(path, size, image) {
+            assert!(table.points.iter().all(|p| size.contains(p.x, p.y) && !p.class.is_empty()));
+            if let Ok(labels) = table.classes().and_then(|classes| table.to_labels(&classes)) {
+                assert_eq!(labels.len(), table.points.len());
+                assert!(labels.iter().all(|p| p.class != UNLABELED));
+            }
+        }
+    }
+    let _ = (point_images(path), read_class_table(path), read_color_table(path));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn damaged_texts(which in 0..TEXTS.len(), damage in damage(), cpce_name in any::<bool>()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(if cpce_name { "file.cpc" } else { "file.csv" });
+        std::fs::write(&path, damaged(TEXTS[which].as_bytes().to_vec(), &damage)).unwrap();
+        read_everything(&path);
+    }
+
+    #[test]
+    fn damaged_pictures(which in any::<prop::sample::Index>(), damage in damage()) {
+        let files = pictures();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.png");
+        std::fs::write(&path, damaged(files[which.index(files.len())].clone(), &damage)).unwrap();
+        read_everything(&path);
+    }
+
+    #[test]
+    fn noise(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in proptest::sample::select(vec![
+        &b""[..], b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"x,y,class\n", b"{", b"[",
+    ])) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [magic, &bytes].concat()).unwrap();
+        read_everything(&path);
+    }
+}
+
+#[test]
+fn the_undamaged_files_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for bytes in pictures() {
+        std::fs::write(&path, bytes).unwrap();
+        read_image_with(&path, &ImageLimits::default()).unwrap();
+    }
+    for (nth, text) in TEXTS.iter().enumerate() {
+        std::fs::write(&path, text).unwrap();
+        match nth {
+            0..=3 => drop(read_points(&path, Size { width: 40, height: 40 }, (nth > 0).then_some("a.jpg")).unwrap()),
+            _ => drop(read_class_table(&path).unwrap()),
+        }
+    }
+}
