@@ -6,7 +6,7 @@ use coral_core::{Class, ClassId, ClassSet, Error, Result, UNLABELED, default_col
 use crate::atomic::write_atomically;
 use crate::class_json::parse_json;
 use crate::colors::{hex, parse_color};
-use crate::text::{Row, decode_utf8, decode_windows, find_column, parse_rows, read_bytes, reason_of};
+use crate::text::{Row, decode_utf8, decode_windows, find_column, first_byte, parse_rows, read_bytes, reason_of};
 
 /// Classes and the codes under which annotation programs know them.
 ///
@@ -101,8 +101,7 @@ pub fn read_class_set(path: impl AsRef<Path>) -> Result<ClassSet> {
 pub fn read_class_table(path: impl AsRef<Path>) -> Result<ClassTable> {
     let path = path.as_ref();
     let bytes = read_bytes(path)?;
-    let text_like = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    match text_like {
+    match first_byte(&bytes) {
         None => return Err(Error::format(path, None, "the file is empty: expected classes")),
         Some(b'[' | b'{') => {
             let classes = parse_json(path, decode_utf8(path, &bytes)?)?;
@@ -110,8 +109,7 @@ pub fn read_class_table(path: impl AsRef<Path>) -> Result<ClassTable> {
         }
         Some(_) => {}
     }
-    let windows_text = decode_windows(&bytes);
-    if let Some(table) = parse_cpce_codes(path, &windows_text)? {
+    if let Some(table) = parse_cpce_codes(path, &decode_windows(&bytes))? {
         return Ok(table);
     }
     let rows = parse_rows(path, decode_utf8(path, &bytes)?)?;
@@ -122,7 +120,11 @@ pub fn read_class_table(path: impl AsRef<Path>) -> Result<ClassTable> {
         Some(columns) => (columns, &rows[1..]),
         None => (Columns::without_header(path, first)?, &rows[..]),
     };
-    collect(path, &columns, rows)
+    let mut listed = Listed::default();
+    for row in rows {
+        listed.add(path, &columns, row)?;
+    }
+    listed.finish(path)
 }
 
 #[derive(Debug)]
@@ -168,54 +170,65 @@ impl Columns {
     }
 }
 
-fn collect(path: &Path, columns: &Columns, rows: &[Row]) -> Result<ClassTable> {
-    let mut classes: Vec<Class> = Vec::new();
-    let mut parents: Vec<(ClassId, u64, String)> = Vec::new();
-    let mut codes: Vec<(u64, String, ClassId)> = Vec::new();
-    let mut by_name: HashMap<String, ClassId> = HashMap::new();
-    for row in rows {
+/// The lines of a table, before names are looked up in it.
+#[derive(Debug, Default)]
+struct Listed {
+    classes: Vec<Class>,
+    /// By name in lower case.
+    ids: HashMap<String, ClassId>,
+    /// Class, line and name or id of the parent.
+    parents: Vec<(ClassId, u64, String)>,
+    codes: Vec<(ClassId, u64, String)>,
+}
+
+impl Listed {
+    fn add(&mut self, path: &Path, columns: &Columns, row: &Row) -> Result<()> {
         let fail = |reason: String| Error::format(path, Some(row.line), reason);
         let optional =
             |column: Option<usize>| column.and_then(|column| row.fields.get(column)).filter(|field| !field.is_empty());
         let name = row.field(path, columns.name)?;
-        let known = by_name.get(&name.to_lowercase()).copied();
-        let id = match (optional(columns.id), known) {
-            (Some(text), _) => class_id(text).map_err(&fail)?,
-            (None, Some(id)) if columns.code.is_some() => id,
-            (None, _) => next_id(&classes).ok_or_else(|| fail("at most 255 classes (0–254) fit".into()))?,
-        };
-        let color = optional(columns.color).map(|text| parse_color(text).map_err(&fail)).transpose()?;
-        if let Some(code) = optional(columns.code) {
-            codes.push((row.line, code.to_owned(), id));
-        }
         // A table of codes names each class many times.
-        if columns.code.is_some() && known == Some(id) {
-            continue;
+        let known = self.ids.get(&name.to_lowercase()).copied().filter(|_| columns.code.is_some());
+        let id = match (optional(columns.id), known) {
+            (Some(text), _) => class_id(text).map_err(fail)?,
+            (None, Some(id)) => id,
+            (None, None) => next_id(&self.classes).ok_or_else(|| fail("at most 255 classes (0–254) fit".into()))?,
+        };
+        if let Some(code) = optional(columns.code) {
+            self.codes.push((id, row.line, code.to_owned()));
+        }
+        if known == Some(id) {
+            return Ok(());
         }
         if let Some(parent) = optional(columns.parent) {
-            parents.push((id, row.line, parent.to_owned()));
+            self.parents.push((id, row.line, parent.to_owned()));
         }
-        by_name.insert(name.to_lowercase(), id);
-        classes.push(Class { id, name: name.to_owned(), color: color.unwrap_or(default_color(id)), parent: None });
+        let color = optional(columns.color).map(|text| parse_color(text).map_err(fail)).transpose()?;
+        self.ids.insert(name.to_lowercase(), id);
+        self.classes.push(Class { id, name: name.to_owned(), color: color.unwrap_or(default_color(id)), parent: None });
+        Ok(())
     }
-    if classes.is_empty() {
-        return Err(Error::format(path, None, "the table holds no class"));
+
+    fn finish(self, path: &Path) -> Result<ClassTable> {
+        if self.classes.is_empty() {
+            return Err(Error::format(path, None, "the table holds no class"));
+        }
+        let mut table = ClassTable {
+            classes: ClassSet::new(self.classes).map_err(|error| Error::format(path, None, reason_of(error)))?,
+            codes: BTreeMap::new(),
+        };
+        for (id, line, parent) in self.parents {
+            let by_number = parent.parse().ok().filter(|&id| table.classes.get(id).is_some());
+            let above = by_number.or_else(|| table.classes.id(&parent));
+            let above = above.ok_or_else(|| format!("the parent `{parent}` is not in the table"));
+            let set = above.and_then(|above| table.classes.set_parent(id, Some(above)).map_err(reason_of));
+            set.map_err(|reason| Error::format(path, Some(line), reason))?;
+        }
+        for (id, line, code) in self.codes {
+            table.add_code(&code, id).map_err(|reason| Error::format(path, Some(line), reason))?;
+        }
+        Ok(table)
     }
-    let mut table = ClassTable {
-        classes: ClassSet::new(classes).map_err(|error| Error::format(path, None, reason_of(error)))?,
-        codes: BTreeMap::new(),
-    };
-    for (id, line, parent) in parents {
-        let by_number = parent.parse().ok().filter(|&id| table.classes.get(id).is_some());
-        let above = by_number.or_else(|| table.classes.id(&parent));
-        let above = above.ok_or_else(|| format!("the parent `{parent}` is not in the table"));
-        let set = above.and_then(|above| table.classes.set_parent(id, Some(above)).map_err(reason_of));
-        set.map_err(|reason| Error::format(path, Some(line), reason))?;
-    }
-    for (line, code, id) in codes {
-        table.add_code(&code, id).map_err(|reason| Error::format(path, Some(line), reason))?;
-    }
-    Ok(table)
 }
 
 fn next_id(classes: &[Class]) -> Option<ClassId> {

@@ -9,7 +9,7 @@ use crate::class_json::parse_object;
 use crate::class_table::read_class_set;
 use crate::colors::hex;
 use crate::images::read_image;
-use crate::text::{decode_utf8, read_bytes};
+use crate::text::{decode_utf8, first_byte, read_bytes, reason_of};
 
 /// What to do with a pixel whose colour is not in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -136,8 +136,7 @@ impl ColorTable {
 pub fn read_color_table(path: impl AsRef<Path>) -> Result<ColorTable> {
     let path = path.as_ref();
     let bytes = read_bytes(path)?;
-    let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let table = if is_object {
+    let table = if first_byte(&bytes) == Some(b'{') {
         let classes = parse_object(path, decode_utf8(path, &bytes)?)?;
         let colors: Option<Vec<_>> = classes.iter().map(|class| Some((class.color?, class.id))).collect();
         let colors = colors.ok_or_else(|| {
@@ -147,7 +146,7 @@ pub fn read_color_table(path: impl AsRef<Path>) -> Result<ColorTable> {
     } else {
         ColorTable::from_classes(&read_class_set(path)?)
     };
-    table.map_err(|error| Error::format(path, None, crate::text::reason_of(error)))
+    table.map_err(|error| Error::format(path, None, reason_of(error)))
 }
 
 /// Reads a label map, H×W class ids, from a PNG, BMP or TIFF picture whose colours stand for classes.
@@ -170,5 +169,5 @@ pub fn read_color_table(path: impl AsRef<Path>) -> Result<ColorTable> {
 pub fn read_color_label_map(path: impl AsRef<Path>, table: &ColorTable, unknown: UnknownColor) -> Result<LabelMap> {
     let path = path.as_ref();
     let mask = read_image(path)?;
-    table.label_map(&mask, unknown).map_err(|error| Error::format(path, None, crate::text::reason_of(error)))
+    table.label_map(&mask, unknown).map_err(|error| Error::format(path, None, reason_of(error)))
 }

@@ -279,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn exif_orientation_does_not_turn_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        RgbImage::new(16, 8).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+        let mut bytes = bytes.into_inner();
+        // A big-endian TIFF header and one entry: tag 0x112, a short, 6 = turn by 90°.
+        let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        let mut segment = vec![0xff, 0xe1, 0, exif.len() as u8 + 2];
+        segment.append(&mut exif);
+        bytes.splice(2..2, segment);
+        let path = folder.path().join("turned.jpg");
+        std::fs::write(&path, bytes).unwrap();
+        let mut decoder = ImageReader::open(&path).unwrap().into_decoder().unwrap();
+        assert_ne!(decoder.orientation().unwrap(), coral_core::image::metadata::Orientation::NoTransforms);
+        assert_eq!(image_size(&path).unwrap().to_string(), "16x8");
+        assert_eq!(read_image(&path).unwrap().dimensions(), (16, 8));
+    }
+
+    #[test]
     fn broken_files_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.png");

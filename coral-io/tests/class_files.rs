@@ -26,7 +26,7 @@ fn tables_in_many_spellings() {
         "3,sand\n7,hard coral\n",
         "3\tsand\n7\thard coral",
         "class_id,class,color\n3,sand,#010203\n7,hard coral,\n",
-        r#"{"sand": 3, "hard coral": 7}"#,
+        "\u{feff}{\"sand\": 3, \"hard coral\": 7}",
         r#" {"3": "sand", "7": "hard coral"}"#,
         r#"[{"id":3,"name":"sand","color":[1,2,3]},{"id":7,"name":"hard coral","color":[0,0,0],"parent":3}]"#,
     ] {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use coral_core::{Error, Result, Size};
 
-use crate::text::{decode_utf8, decode_windows, read_bytes};
+use crate::text::{decode_utf8, decode_windows, first_byte, read_bytes};
 
 pub use table::{NamedPoint, PointTable};
 pub use write::write_points;
@@ -56,7 +56,7 @@ pub use write::write_points;
 pub fn read_points(path: impl AsRef<Path>, size: Size, image: Option<&str>) -> Result<PointTable> {
     let path = path.as_ref();
     let bytes = read_bytes(path)?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
+    if first_byte(&bytes).is_none() {
         return Err(Error::format(path, None, "the file is empty: expected labelled points"));
     }
     let found = if is_cpce(path, &bytes) {
