@@ -1,0 +1,72 @@
+use super::*;
+use coral_core::SeededRng;
+use coral_core::image::Rgb;
+use coral_core::testing::check_point_propagator;
+
+#[test]
+fn keeps_the_contract() {
+    check_point_propagator(&GaussianProcessPropagator::default()).unwrap();
+    let coarse = GaussianProcessConfig { working_side: 16, segments: 40, ..Default::default() };
+    check_point_propagator(&GaussianProcessPropagator::new(coarse).unwrap()).unwrap();
+}
+
+/// A disc on a ground of another colour, both noisy, and the truth.
+fn disc(size: Size) -> (RgbImage, LabelMap) {
+    let mut rng = SeededRng::new(3);
+    let inside = |x: u32, y: u32| {
+        let (dx, dy) = (f64::from(x) / f64::from(size.width) - 0.45, f64::from(y) / f64::from(size.height) - 0.5);
+        dx * dx + dy * dy < 0.09
+    };
+    let image = RgbImage::from_fn(size.width, size.height, |x, y| {
+        let base = if inside(x, y) { [120, 100, 60] } else { [90, 130, 130] };
+        Rgb(base.map(|level: u8| level.saturating_add(rng.below(30) as u8)))
+    });
+    let labels = LabelMap::from_shape_fn(size.shape(), |(y, x)| if inside(x as u32, y as u32) { 1 } else { 6 });
+    (image, labels)
+}
+
+fn agreement(size: Size, config: &GaussianProcessConfig) -> f64 {
+    let (image, truth) = disc(size);
+    let points: Vec<_> = (0..25)
+        .map(|i| ((2 * (i % 5) + 1) * size.width / 10, (2 * (i / 5) + 1) * size.height / 10))
+        .map(|(x, y)| PointLabel { x, y, class: truth[[y as usize, x as usize]] })
+        .collect();
+    let labels = gaussian_process_labels(&image, &points, config).unwrap();
+    let equal = labels.iter().zip(&truth).filter(|(a, b)| a == b).count();
+    equal as f64 / truth.len() as f64
+}
+
+#[test]
+fn boundaries_are_found_from_the_image() {
+    let config = GaussianProcessConfig::default();
+    let fine = agreement(Size { width: 150, height: 100 }, &config);
+    assert!(fine > 0.98, "{fine}");
+    let reduced = agreement(Size { width: 150, height: 100 }, &GaussianProcessConfig { working_side: 75, ..config });
+    assert!(reduced > 0.97, "{reduced}");
+}
+
+#[test]
+fn many_classes_and_points_work() {
+    let (image, _) = disc(Size { width: 64, height: 48 });
+    let points: Vec<_> =
+        (0..255_u32).map(|i| PointLabel { x: i % 60, y: 4 + i / 60 * 9, class: (254 - i) as u8 }).collect();
+    let labels = gaussian_process_labels(&image, &points, &GaussianProcessConfig::default()).unwrap();
+    assert!(points.iter().all(|p| labels[[p.y as usize, p.x as usize]] == p.class));
+}
+
+#[test]
+fn bad_settings_name_their_field() {
+    let text = |config: GaussianProcessConfig| GaussianProcessPropagator::new(config).unwrap_err().to_string();
+    let default = GaussianProcessConfig::default;
+    for (config, expected) in [
+        (GaussianProcessConfig { segments: 0, ..default() }, "`segments`: expected at least 1, got 0"),
+        (GaussianProcessConfig { working_side: 3, ..default() }, "`working_side`: expected at least 16, got 3"),
+        (GaussianProcessConfig { noise: 0.0, ..default() }, "`noise`: expected a number above 0, got 0"),
+        (GaussianProcessConfig { reach: f32::NAN, ..default() }, "`reach`: expected a number above 0, got NaN"),
+        (GaussianProcessConfig { balance: 1.5, ..default() }, "`balance`: expected a number from 0 to 1, got 1.5"),
+        (GaussianProcessConfig { smoothing: -1.0, ..default() }, "`smoothing`"),
+    ] {
+        let text = text(config);
+        assert!(text.contains(expected), "{text}");
+    }
+}
