@@ -14,12 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use coral_core::{ClassId, ClassSet, Error, LabelMap, Metric, Remapping, Result, Size, UNLABELED};
+use coral_core::{ClassId, ClassSet, Error, Metric, Remapping, Result, Size, UNLABELED};
+use coral_io::{read_class_set, read_label_map};
 use coral_metrics::{ClassReport, ConfusionMatrix, Report};
 use indicatif::ProgressBar;
 use serde::Serialize;
-
-use stand_in::{read_class_table, read_label_map};
 
 /// Scores predicted label maps against targets: IoU, F1, accuracy, kappa, percent cover.
 #[derive(Debug, Parser)]
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
-    let classes = arguments.classes.as_ref().map_or_else(|| Ok(ClassSet::default()), read_class_table)?;
+    let classes = arguments.classes.as_ref().map_or_else(|| Ok(ClassSet::default()), read_class_set)?;
     let Arguments { prediction, target, ignore, .. } = arguments;
     if prediction.is_dir() != target.is_dir() {
         let kind = |path: &Path| if path.is_dir() { "a folder" } else { "a file" };
@@ -211,31 +210,6 @@ fn label_maps(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
 
 fn to_json(scores: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(scores).map_err(|error| Error::input("scores", error.to_string()))
-}
-
-/// REPLACE with `coral_io::{read_label_map, …}` once they are in the tree.
-mod stand_in {
-    use super::*;
-    use coral_core::image::{DynamicImage, open};
-
-    pub(super) fn read_label_map(path: impl AsRef<Path>) -> Result<LabelMap> {
-        let path = path.as_ref();
-        match open(path).map_err(|error| Error::format(path, None, error.to_string()))? {
-            DynamicImage::ImageLuma8(grey) => {
-                let shape = (grey.height() as usize, grey.width() as usize);
-                LabelMap::from_shape_vec(shape, grey.into_raw())
-                    .map_err(|error| Error::format(path, None, error.to_string()))
-            }
-            other => Err(Error::format(path, None, format!("expected 8-bit grey, found {:?}", other.color()))),
-        }
-    }
-
-    /// The classes as JSON, as `ClassSet` is serialised.
-    pub(super) fn read_class_table(path: impl AsRef<Path>) -> Result<ClassSet> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
-        serde_json::from_str(&text).map_err(|error| Error::format(path, Some(error.line() as u64), error.to_string()))
-    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,50 @@
-//! Shared parts of the examples.
+#![doc = include_str!("../README.md")]
+//!
+//! This package holds what the examples share.
+
+use std::time::Duration;
+
+use coral_core::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shows a job's progress as a bar on stderr once it has taken a second.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    started: std::time::Instant,
+}
+
+impl Bar {
+    /// A bar that stays hidden for the first second.
+    pub fn new() -> Self {
+        Self { bar: ProgressBar::hidden(), started: std::time::Instant::now() }
+    }
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, total: u64, stage: &str) {
+        self.bar.reset();
+        self.bar.set_length(total);
+        self.bar.set_message(stage.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{msg:24} [{bar:32}] {pos}/{len} {eta}") {
+            self.bar.set_style(style);
+        }
+    }
+
+    fn advance(&self, steps: u64) {
+        if self.bar.is_hidden() && self.started.elapsed() > Duration::from_secs(1) {
+            self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        }
+        self.bar.inc(steps);
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -189,7 +189,7 @@ fn mode(levels: &[LabelMap]) -> LabelMap {
 /// assert_eq!((labels.dim(), labels[[5, 7]]), ((6, 8), 3));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct MultiLevelPropagator {
     config: MultiLevelConfig,
 }

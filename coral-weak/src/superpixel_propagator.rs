@@ -131,7 +131,7 @@ fn fill_from_nearest(classes: &mut [ClassId], places: &[[f32; 5]]) {
 /// assert_eq!((labels.dim(), labels[[5, 7]]), ((6, 8), 3));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SuperpixelPropagator {
     config: SuperpixelConfig,
 }
