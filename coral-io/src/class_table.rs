@@ -98,6 +98,15 @@ pub fn read_class_set(path: impl AsRef<Path>) -> Result<ClassSet> {
 ///
 /// # Errors
 /// As [`read_class_set`]; also when one code stands for two classes.
+///
+/// # Examples
+/// ```
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("labelset.csv");
+/// std::fs::write(&path, "Name,Short Code\nAcropora,ACR\nPorites,POR\n").unwrap();
+/// assert_eq!(coral_io::read_class_table(&path)?.codes["por"], 1);
+/// # Ok::<(), coral_core::Error>(())
+/// ```
 pub fn read_class_table(path: impl AsRef<Path>) -> Result<ClassTable> {
     let path = path.as_ref();
     let bytes = read_bytes(path)?;

@@ -39,6 +39,17 @@ pub fn read_label_map(path: impl AsRef<Path>) -> Result<LabelMap> {
 ///
 /// # Errors
 /// As [`read_label_map`].
+///
+/// # Examples
+/// ```
+/// use coral_io::{ImageLimits, read_label_map_with, write_label_map};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("labels.png");
+/// write_label_map(&path, &coral_core::LabelMap::zeros((3, 4)))?;
+/// let limits = ImageLimits { max_pixels: 11, ..ImageLimits::default() };
+/// assert!(read_label_map_with(&path, &limits).unwrap_err().to_string().contains("more than the limit of 11 pixels"));
+/// # Ok::<(), coral_core::Error>(())
+/// ```
 pub fn read_label_map_with(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<LabelMap> {
     let path = path.as_ref();
     let mut source = open(path)?;

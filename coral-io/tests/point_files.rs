@@ -57,6 +57,8 @@ fn broken_plain_tables_are_explained() {
         (b"x,y,class\n", ": the file holds no points"),
         (b"x,y\n1,2\n", ":1: not a table of points: no class column; expected a header with x, y and class"),
         (b"east,north,class\n1,2,a\n", ":1: not a table of points: no x column"),
+        // A number per point is no class.
+        (b"id,x,y\n0,1,2\n", ":1: not a table of points: no class column"),
         (b"1,2\n3,4\n", ":1: without a header, expected 3 fields (x,y,class), found 2"),
         (b"1,2,a,9\n", ":1: without a header, expected 3 fields (x,y,class), found 4"),
         (b"x,y,class\n1,2\n", ":2: expected at least 3 fields, found 2"),

@@ -8,7 +8,7 @@ use crate::text::{Row, find_column, parse_rows, plain_name};
 
 const X: [&str; 9] = ["x", "column", "col", "px", "pixelx", "xpixel", "pointx", "xcoord", "xcoordinate"];
 const Y: [&str; 8] = ["y", "row", "py", "pixely", "ypixel", "pointy", "ycoord", "ycoordinate"];
-const CLASS: [&str; 13] = [
+const CLASS: [&str; 12] = [
     "class",
     "label",
     "labelcode",
@@ -21,7 +21,6 @@ const CLASS: [&str; 13] = [
     "labelid",
     "species",
     "substrate",
-    "id",
 ];
 const IMAGE: [&str; 8] = ["image", "imagename", "imagefile", "imagefilename", "filename", "file", "photo", "picture"];
 

@@ -101,6 +101,20 @@ impl PointTable {
     ///
     /// # Errors
     /// As [`PointTable::to_labels`].
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::Size;
+    /// use coral_io::{read_class_table, read_points};
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let (points, codes) = (folder.path().join("points.csv"), folder.path().join("codes.csv"));
+    /// std::fs::write(&points, "x,y,class\n0,0,APAL\n1,0,ACER\n").unwrap();
+    /// std::fs::write(&codes, "code,class\nACER,coral\nAPAL,coral\n").unwrap();
+    /// let table = read_points(&points, Size { width: 9, height: 9 }, None)?;
+    /// let labels = table.to_labels_with(&read_class_table(&codes)?)?;
+    /// assert_eq!((labels[0].class, labels[1].class), (0, 0));
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
     pub fn to_labels_with(&self, table: &ClassTable) -> Result<Vec<PointLabel>> {
         self.labels_by(|class| table.parse(class))
     }
@@ -139,6 +153,17 @@ impl PointTable {
     /// # Errors
     /// [`Error::Format`] when the file names no photograph, or `folder` holds none or several
     /// that fit; [`Error::Io`] when `folder` cannot be listed.
+    ///
+    /// # Examples
+    /// ```
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("points.csv");
+    /// std::fs::write(&path, "Name,Row,Column,Label\nDSC_1.JPG,0,0,S\n").unwrap();
+    /// std::fs::write(folder.path().join("dsc_1.jpg"), "").unwrap();
+    /// let table = coral_io::read_points(&path, coral_core::Size { width: 9, height: 9 }, None)?;
+    /// assert!(table.find_image(folder.path())?.ends_with("dsc_1.jpg"));
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
     pub fn find_image(&self, folder: impl AsRef<Path>) -> Result<PathBuf> {
         let folder = folder.as_ref();
         let fail = |reason: String| Error::format(&self.path, None, reason);
