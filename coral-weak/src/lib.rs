@@ -1,21 +1,28 @@
 #![doc = include_str!("../README.md")]
 
+mod bands;
 mod blur;
 mod gaussian_process;
+mod inverse_distance;
 mod lab;
 mod largest_class;
 mod multi_level;
+mod nearest;
 mod parallel;
 mod point_fill;
+mod points;
 mod registry;
+mod samples;
 mod slic;
 mod superpixel_propagator;
 mod superpixels;
 
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
+pub use inverse_distance::{InverseDistanceConfig, InverseDistancePropagator, Neighbours, inverse_distance, inverse_distance_labels, nearest_values};
 pub use lab::{lab_color, lab_image};
 pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
+pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use slic::{SlicConfig, slic, slic_lab};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
