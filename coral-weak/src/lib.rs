@@ -2,10 +2,13 @@
 
 mod bands;
 mod blur;
+mod delaunay;
 mod gaussian_process;
+mod geodesic;
 mod inverse_distance;
 mod lab;
 mod largest_class;
+mod linear;
 mod multi_level;
 mod nearest;
 mod parallel;
@@ -13,17 +16,22 @@ mod point_fill;
 mod points;
 mod registry;
 mod samples;
+mod sampling;
 mod slic;
 mod superpixel_propagator;
 mod superpixels;
 
+pub use delaunay::delaunay_triangles;
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
+pub use geodesic::{GeodesicConfig, GeodesicPropagator, geodesic_distance, geodesic_labels, geodesic_raster_scan};
 pub use inverse_distance::{InverseDistanceConfig, InverseDistancePropagator, Neighbours, inverse_distance, inverse_distance_labels, nearest_values};
 pub use lab::{lab_color, lab_image};
 pub use largest_class::{LargestClassPropagator, largest_class_labels};
+pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
+pub use sampling::{grid_points, random_points, stratified_points};
 pub use slic::{SlicConfig, slic, slic_lab};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
 pub use superpixels::{Adjacency, Superpixels};

@@ -55,7 +55,8 @@ pub(crate) fn positions_of(what: &str, array: ArrayView2<'_, f64>) -> Result<Vec
     }
     // Zero plus zero is zero also for -0, which would sort before 0 though it is the same place.
     let positions: Vec<_> = array.outer_iter().map(|row| [row[0] + 0.0, row[1] + 0.0]).collect();
-    match positions.iter().position(|p| !(p[0].is_finite() && p[1].is_finite())) {
+    // The bound keeps squares and products of differences finite.
+    match positions.iter().position(|p| !p.iter().all(|v| v.abs() < 1e100)) {
         Some(at) => Err(Error::input(what, format!("row {at} is not finite: {:?}", positions[at]))),
         None => Ok(positions),
     }
