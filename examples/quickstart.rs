@@ -72,7 +72,7 @@ fn write_survey(out: &Path, survey: &[SyntheticScene], classes: &ClassSet) -> Re
         write_image(out.join(format!("photo_{number}.png")), &scene.image)?;
         write_label_map(out.join(format!("truth_{number}.png")), &scene.labels)?;
     }
-    let points = grid_points(&survey[0].labels, GRIDS[SHOWN])?;
+    let points = grid_points(&survey[0].labels, GRIDS[SHOWN]);
     write_points(out.join("points_1.csv"), &points, classes)?;
     write_class_set(out.join("classes.csv"), classes)
 }
@@ -90,7 +90,7 @@ fn measure(method: &Method, survey: &[SyntheticScene], k: usize, shown: Option<&
     let propagator = method.build()?;
     let mut sum = Scores { mean_iou: 0.0, pixel_accuracy: 0.0, cover_error: 0.0, milliseconds: 0.0 };
     for (index, scene) in survey.iter().enumerate() {
-        let points = grid_points(&scene.labels, k)?;
+        let points = grid_points(&scene.labels, k);
         let start = Instant::now();
         let labels = propagator.propagate(&scene.image, &points)?;
         sum.milliseconds += start.elapsed().as_secs_f64() * 1e3;

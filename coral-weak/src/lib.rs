@@ -24,7 +24,10 @@ mod superpixels;
 pub use delaunay::delaunay_triangles;
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
 pub use geodesic::{GeodesicConfig, GeodesicPropagator, geodesic_distance, geodesic_labels, geodesic_raster_scan};
-pub use inverse_distance::{InverseDistanceConfig, InverseDistancePropagator, Neighbours, inverse_distance, inverse_distance_labels, nearest_values};
+pub use inverse_distance::{
+    InverseDistanceConfig, InverseDistancePropagator, Neighbours, inverse_distance, inverse_distance_labels,
+    nearest_values,
+};
 pub use lab::{lab_color, lab_image};
 pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};

@@ -1,7 +1,8 @@
 use coral_core::{Error, PointPropagator, Result};
 
 use crate::{
-    GaussianProcessPropagator, LargestClassPropagator, MultiLevelConfig, MultiLevelPropagator, SuperpixelPropagator,
+    GaussianProcessPropagator, GeodesicPropagator, InverseDistancePropagator, LargestClassPropagator, LinearPropagator,
+    MultiLevelConfig, MultiLevelPropagator, NearestPropagator, SuperpixelPropagator,
 };
 
 /// A point propagator that can be asked for by name, with its default settings.
@@ -37,6 +38,26 @@ pub const METHODS: &[Method] = &[
         name: "largest-class",
         summary: "the class of most points everywhere (baseline)",
         build: || Ok(Box::new(LargestClassPropagator)),
+    },
+    Method {
+        name: "nearest",
+        summary: "the class of the nearest point (baseline)",
+        build: || Ok(Box::new(NearestPropagator)),
+    },
+    Method {
+        name: "inverse-distance",
+        summary: "points vote with the inverse square of their distance",
+        build: || Ok(Box::<InverseDistancePropagator>::default()),
+    },
+    Method {
+        name: "linear",
+        summary: "linear interpolation on the Delaunay triangulation",
+        build: || Ok(Box::new(LinearPropagator)),
+    },
+    Method {
+        name: "geodesic",
+        summary: "the point nearest along paths that avoid edges of the image",
+        build: || Ok(Box::<GeodesicPropagator>::default()),
     },
     Method {
         name: "superpixels",
