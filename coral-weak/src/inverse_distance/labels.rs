@@ -158,7 +158,7 @@ fn candidates(sites: &[Site], neighbours: Neighbours, area: (Range<usize>, Range
     };
     let ((x, half_width), (y, half_height)) = (span(&area.0), span(&area.1));
     let reach = half_width.hypot(half_height) + 1e-3;
-    let distance = |site: &Site| (f64::from(site.x) - x).hypot(f64::from(site.y) - y);
+    let distance = |site: &Site| ((f64::from(site.x) - x).powi(2) + (f64::from(site.y) - y).powi(2)).sqrt();
     let limit = match neighbours {
         Neighbours::Within(radius) => radius + reach,
         Neighbours::Nearest(k) if k < sites.len() => {
@@ -218,7 +218,7 @@ impl<W: Fn(f32, f32) -> f32 + Copy> Voter<W> {
             let (dx, dy) = (left - site.x, y - site.y);
             let square = |lane: usize| (dx + lane as f32) * (dx + lane as f32) + dy * dy;
             // Only labelled pixels are at distance 0, and those keep their own class.
-            self.squares.push(std::array::from_fn(|lane| square(lane).max(0.5)));
+            self.squares.push(std::array::from_fn(|lane| if square(lane) > 0.5 { square(lane) } else { 0.5 }));
         }
         let (least, limit) = self.limits();
         let mut winner = [u32::MAX; LANES];
@@ -256,8 +256,10 @@ impl<W: Fn(f32, f32) -> f32 + Copy> Voter<W> {
             let mut rest = *squares;
             for kept in &mut self.smallest[..keep.min(seen + 1)] {
                 for lane in 0..LANES {
-                    let (low, high) = (kept[lane].min(rest[lane]), kept[lane].max(rest[lane]));
-                    (kept[lane], rest[lane]) = (low, high);
+                    // Plain comparisons compile to one instruction each; `f32::min` minds NaN.
+                    let (a, b) = (kept[lane], rest[lane]);
+                    kept[lane] = if b < a { b } else { a };
+                    rest[lane] = if b < a { a } else { b };
                 }
             }
         }

@@ -34,11 +34,11 @@ pub struct InverseDistanceConfig {
 }
 
 impl Default for InverseDistanceConfig {
-    /// Shepard's power 2 over the 8 nearest points: on a regular grid of points those are the
-    /// corners of the cell around a pixel and one ring more. More points would only
-    /// strengthen the most frequent class everywhere.
+    /// Power 4 over the 4 nearest points. In the plane the number of points grows with distance, so that
+    /// up to power 2 the far points together outweigh the near ones and the most frequent class
+    /// spreads everywhere; 4 nearest are, on a regular grid, the corners of the cell around a pixel.
     fn default() -> Self {
-        Self { power: 2.0, neighbours: Neighbours::Nearest(8) }
+        Self { power: 4.0, neighbours: Neighbours::Nearest(4) }
     }
 }
 

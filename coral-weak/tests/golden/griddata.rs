@@ -1,0 +1,129 @@
+//! Interpolation of scattered values on a grid.
+
+use coral_core::ndarray::{Array1, Array2, Axis, Ix1, Ix2, Ix3, stack};
+use coral_core::testing::GoldenCase;
+use coral_weak::{
+    InverseDistanceConfig, Neighbours, delaunay_triangles, inverse_distance, linear_on_grid, nearest_values,
+};
+
+use super::{TestResult, assert_close, open};
+
+const METRES_PER_DEGREE: f64 = 111_319.0;
+
+struct Survey {
+    case: GoldenCase,
+    /// N×2 (longitude, latitude).
+    points: Array2<f64>,
+    values: Array2<f64>,
+    grid_x: Vec<f64>,
+    grid_y: Vec<f64>,
+}
+
+impl Survey {
+    fn open() -> Result<Self, Box<dyn std::error::Error>> {
+        let case = open("griddata");
+        let axis = |name: &str| -> Result<Array1<f64>, Box<dyn std::error::Error>> {
+            Ok(case.f64(name)?.into_dimensionality::<Ix1>()?)
+        };
+        let points = stack![Axis(1), axis("lon")?, axis("lat")?];
+        let values = case.f64("values")?.into_dimensionality()?;
+        let (grid_x, grid_y) = (axis("grid_x")?.to_vec(), axis("grid_y")?.to_vec());
+        Ok(Self { case, points, values, grid_x, grid_y })
+    }
+
+    /// The nodes by rows, M×2.
+    fn nodes(&self) -> Array2<f64> {
+        let nx = self.grid_x.len();
+        Array2::from_shape_fn((nx * self.grid_y.len(), 2), |(node, axis)| {
+            if axis == 0 { self.grid_x[node % nx] } else { self.grid_y[node / nx] }
+        })
+    }
+
+    /// Degrees to metres on the local equirectangular plane, from the mean of the points.
+    fn metric(&self, degrees: &Array2<f64>) -> Array2<f64> {
+        let mean = self.points.mean_axis(Axis(0)).expect("there are points");
+        let scale = [METRES_PER_DEGREE * mean[1].to_radians().cos(), METRES_PER_DEGREE];
+        Array2::from_shape_fn(degrees.dim(), |(i, axis)| (degrees[[i, axis]] - mean[axis]) * scale[axis])
+    }
+}
+
+#[test]
+fn griddata_linear() -> TestResult {
+    let survey = Survey::open()?;
+    let ours = linear_on_grid(survey.points.view(), survey.values.view(), &survey.grid_x, &survey.grid_y)?;
+    let centred = survey.case.f64("linear_centred")?.into_dimensionality::<Ix3>()?;
+    let raw = survey.case.f64("linear")?.into_dimensionality::<Ix3>()?;
+    let binary_values: Array2<f64> = survey.case.f64("values_binary")?.into_dimensionality()?;
+    let binary = linear_on_grid(survey.points.view(), binary_values.view(), &survey.grid_x, &survey.grid_y)?;
+    let raw_binary = survey.case.f64("linear_binary")?.into_dimensionality::<Ix3>()?;
+    let differs = survey.case.u8("differs_raw_vs_centred")?.into_dimensionality::<Ix2>()?;
+    let border = survey.case.f64("hull_signed_distance_deg")?.into_dimensionality::<Ix2>()?;
+    assert_eq!(ours.dim(), centred.dim());
+    let mut compared = 0;
+    for ((y, x, channel), &value) in ours.indexed_iter() {
+        let mut references = vec![("linear_centred", value, centred[[y, x, channel]])];
+        if differs[[y, x]] == 0 {
+            references.push(("linear", value, raw[[y, x, channel]]));
+            references.push(("linear_binary", binary[[y, x, channel]], raw_binary[[y, x, channel]]));
+        }
+        for (name, ours, expected) in references {
+            if ours.is_nan() != expected.is_nan() {
+                let distance = border[[y, x]].abs();
+                assert!(
+                    distance < 1e-10,
+                    "{name} at ({x}, {y}): {ours}, expected {expected}, {distance} from the hull"
+                );
+            } else if !ours.is_nan() {
+                assert!((ours - expected).abs() <= 1e-6, "{name} at ({x}, {y}): {ours}, expected {expected}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > ours.len(), "only {compared} values compared");
+    Ok(())
+}
+
+#[test]
+fn griddata_triangles() -> TestResult {
+    let survey = Survey::open()?;
+    let simplices = survey.case.i64("delaunay_simplices_centred")?.into_dimensionality::<Ix2>()?;
+    let mut expected: Vec<[usize; 3]> = Vec::new();
+    for row in simplices.outer_iter() {
+        let mut triangle = [row[0] as usize, row[1] as usize, row[2] as usize];
+        triangle.sort_unstable();
+        expected.push(triangle);
+    }
+    expected.sort_unstable();
+    assert_eq!(delaunay_triangles(survey.points.view())?, expected);
+    Ok(())
+}
+
+#[test]
+fn griddata_nearest() -> TestResult {
+    let survey = Survey::open()?;
+    let ours = nearest_values(survey.points.view(), survey.values.view(), survey.nodes().view())?;
+    assert_close("nearest", &ours.into_dyn(), &survey.case.f64("nearest_degrees")?, |a, b| a == b);
+    Ok(())
+}
+
+#[test]
+fn griddata_inverse_distance() -> TestResult {
+    let survey = Survey::open()?;
+    let (points, nodes) = (survey.metric(&survey.points), survey.metric(&survey.nodes()));
+    let radius = survey.case.number("/config/idw_radius_m")?;
+    let names: Vec<_> = survey.case.tensor_names()?.into_iter().filter(|name| name.starts_with("idw_p")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let (power, selection) = name["idw_p".len()..].split_once('_').ok_or("expected idw_pP_SELECTION")?;
+        let neighbours = match selection.strip_prefix('k') {
+            Some(k) => Neighbours::Nearest(k.parse()?),
+            None if selection == "all" => Neighbours::All,
+            None => Neighbours::Within(radius),
+        };
+        let config = InverseDistanceConfig { power: power.parse()?, neighbours };
+        let ours = inverse_distance(points.view(), survey.values.view(), nodes.view(), &config)?;
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs();
+        assert_close(&name, &ours.into_dyn(), &survey.case.f64(&name)?, close);
+    }
+    Ok(())
+}
