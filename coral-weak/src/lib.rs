@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod bands;
 mod blur;
 mod delaunay;
 mod gaussian_process;
@@ -12,7 +11,6 @@ mod linear;
 mod multi_level;
 mod nearest;
 mod parallel;
-mod point_fill;
 mod points;
 mod registry;
 mod samples;

@@ -4,9 +4,9 @@ use coral_core::{Error, LabelMap, PointLabel, PointPropagator, Result, Size, ima
 use ndarray::{Array3, ArrayView2};
 
 use crate::{
-    bands::{BAND_ROWS, for_each_chunk},
     delaunay::triangulate,
     nearest::nearest_labels,
+    parallel::{BAND_ROWS, for_each_chunk},
     points::CanonicalPoints,
     samples::Samples,
 };

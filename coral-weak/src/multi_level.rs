@@ -3,7 +3,7 @@ use coral_core::{ClassId, Error, LabelMap, PointLabel, PointPropagator, Result, 
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use crate::point_fill::{canonical_points, finish};
+use crate::points::CanonicalPoints;
 use crate::superpixel_propagator::majority_of;
 use crate::{SlicConfig, lab_image, parallel, slic_lab};
 
@@ -111,13 +111,14 @@ impl MultiLevelConfig {
 /// 2019; Pierce et al., *Reducing annotation times: semantic segmentation of coral reef survey images* (Fast-MSS), OCEANS 2020.
 pub fn multi_level_labels(image: &RgbImage, points: &[PointLabel], config: &MultiLevelConfig) -> Result<LabelMap> {
     config.validate()?;
-    let points = canonical_points(points, Size::of(image))?;
+    let canonical = CanonicalPoints::new(points, Size::of(image))?;
+    let points = &canonical.points;
     let lab = lab_image(image);
     let mut labels = match config.fill {
-        Fill::FineToCoarse => fine_to_coarse(&lab, &points, config)?,
-        Fill::Mode => mode(&levels(&lab, &points, config)?),
+        Fill::FineToCoarse => fine_to_coarse(&lab, points, config)?,
+        Fill::Mode => mode(&levels(&lab, points, config)?),
     };
-    finish(&mut labels, &points);
+    canonical.complete(&mut labels);
     Ok(labels)
 }
 

@@ -4,7 +4,7 @@ use coral_core::{LabelMap, PointLabel, PointPropagator, Result, Size, image::Rgb
 use ndarray::Array2;
 
 use crate::{
-    bands::{BAND_ROWS, for_each_chunk},
+    parallel::{BAND_ROWS, for_each_chunk},
     points::CanonicalPoints,
 };
 
@@ -97,7 +97,7 @@ impl PointPropagator for NearestPropagator {
 }
 
 /// `value(index of the nearest point)` for every pixel; `points` are in canonical form.
-fn nearest_of<T>(points: &[PointLabel], size: Size, value: impl Fn(usize) -> T + Sync) -> Array2<T>
+pub(crate) fn nearest_of<T>(points: &[PointLabel], size: Size, value: impl Fn(usize) -> T + Sync) -> Array2<T>
 where
     T: Copy + Default + Send,
 {

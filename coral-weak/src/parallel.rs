@@ -1,4 +1,24 @@
-//! The one place that knows whether there are threads.
+//! The one place that knows whether there are threads. What is computed per task never depends on where tasks
+//! begin, so results do not depend on the feature `rayon` or the number of cores.
+
+/// Rows that one task works on: enough work to pay for starting a task, small enough
+/// that a 512-pixel image still gives every core several.
+pub(crate) const BAND_ROWS: usize = 32;
+
+/// Calls `f(index, chunk)` for consecutive chunks of `len` items (the last may be
+/// shorter), in parallel with feature `rayon`.
+#[cfg(feature = "rayon")]
+pub(crate) fn for_each_chunk<T: Send>(data: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) {
+    use rayon::prelude::*;
+    data.par_chunks_mut(len.max(1)).enumerate().for_each(|(index, chunk)| f(index, chunk));
+}
+
+/// Calls `f(index, chunk)` for consecutive chunks of `len` items (the last may be
+/// shorter), in parallel with feature `rayon`.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn for_each_chunk<T: Send>(data: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) {
+    data.chunks_mut(len.max(1)).enumerate().for_each(|(index, chunk)| f(index, chunk));
+}
 
 /// `f` of every item, in the items' order; in parallel with feature `rayon`.
 #[cfg(feature = "rayon")]

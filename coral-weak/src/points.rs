@@ -1,7 +1,9 @@
 //! The one form in which every propagator sees its points, so that neither their order
 //! nor repetitions can matter.
 
-use coral_core::{ClassId, Error, LabelMap, PointLabel, Result, Size, validate_points};
+use coral_core::{ClassId, Error, LabelMap, PointLabel, Result, Size, UNLABELED, validate_points};
+
+use crate::nearest::nearest_of;
 
 /// Checked points of an image: sorted by (y, x), each pixel once, with a compact class table.
 #[derive(Debug, Clone)]
@@ -39,6 +41,19 @@ impl CanonicalPoints {
         }
     }
 
+    /// Stamps the labelled pixels and gives pixels without a label that of the nearest point.
+    pub(crate) fn complete(&self, labels: &mut LabelMap) {
+        self.stamp(labels);
+        if labels.iter().any(|&id| id == UNLABELED) {
+            let nearest = nearest_of(&self.points, Size::of_map(labels), |i| self.points[i].class);
+            labels.zip_mut_with(&nearest, |id, &nearest| {
+                if *id == UNLABELED {
+                    *id = nearest;
+                }
+            });
+        }
+    }
+
     /// The map of the only class, when there is only one.
     pub(crate) fn uniform(&self, size: Size) -> Option<LabelMap> {
         match self.classes[..] {
@@ -64,6 +79,17 @@ mod tests {
         let mut labels = LabelMap::zeros(size.shape());
         canonical.stamp(&mut labels);
         assert_eq!((labels[[2, 3]], labels[[0, 8]], labels[[2, 1]], labels[[1, 1]]), (40, 7, 7, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn gaps_take_the_nearest_point() -> Result<()> {
+        let at = |x, class| PointLabel { x, y: 0, class };
+        let canonical = CanonicalPoints::new(&[at(0, 4), at(6, 9)], Size { width: 7, height: 1 })?;
+        let mut labels = LabelMap::from_elem((1, 7), UNLABELED);
+        labels[[0, 1]] = 9;
+        canonical.complete(&mut labels);
+        assert_eq!(labels.row(0).to_vec(), [4, 9, 4, 4, 9, 9, 9]);
         Ok(())
     }
 

@@ -2,7 +2,7 @@ use coral_core::image::RgbImage;
 use coral_core::{ClassId, Error, LabelMap, PointLabel, PointPropagator, Result, Size, UNLABELED};
 use serde::{Deserialize, Serialize};
 
-use crate::point_fill::{canonical_points, finish};
+use crate::points::CanonicalPoints;
 use crate::{SlicConfig, Superpixels, lab_image, slic_lab};
 
 /// The class of every superpixel by majority of the points in it (a tie to the smallest id);
@@ -22,8 +22,8 @@ use crate::{SlicConfig, Superpixels, lab_image, slic_lab};
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 pub fn majority_classes(superpixels: &Superpixels, points: &[PointLabel]) -> Result<Vec<ClassId>> {
-    let points = canonical_points(points, superpixels.size())?;
-    Ok(majority_of(superpixels, &points))
+    let canonical = CanonicalPoints::new(points, superpixels.size())?;
+    Ok(majority_of(superpixels, &canonical.points))
 }
 
 /// [`majority_classes`] of canonical points.
@@ -92,10 +92,11 @@ impl SuperpixelConfig {
 /// ```
 pub fn superpixel_labels(image: &RgbImage, points: &[PointLabel], config: &SuperpixelConfig) -> Result<LabelMap> {
     config.validate()?;
-    let points = canonical_points(points, Size::of(image))?;
+    let canonical = CanonicalPoints::new(points, Size::of(image))?;
+    let points = &canonical.points;
     let lab = lab_image(image);
     let superpixels = slic_lab(&lab, &config.slic)?;
-    let mut classes = majority_of(&superpixels, &points);
+    let mut classes = majority_of(&superpixels, points);
     let spacing = (Size::of(image).pixels() as f32 / points.len() as f32).sqrt();
     let colors = superpixels.means(lab.view())?;
     // Lab and position, in units of the colour scale and of the points' spacing.
@@ -105,7 +106,7 @@ pub fn superpixel_labels(image: &RgbImage, points: &[PointLabel], config: &Super
     });
     fill_from_nearest(&mut classes, &places.collect::<Vec<_>>());
     let mut labels = superpixels.labels().mapv(|label| classes[label as usize]);
-    finish(&mut labels, &points);
+    canonical.complete(&mut labels);
     Ok(labels)
 }
 

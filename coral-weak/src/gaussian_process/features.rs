@@ -90,9 +90,9 @@ fn standardized(values: Array1<f32>, areas: &[u32]) -> Array1<f32> {
 }
 
 /// One-hot rows, N×C, of class indices.
-pub(super) fn one_hot(classes: &[usize], count: usize) -> Array2<f64> {
+pub(super) fn one_hot(classes: &[u8], count: usize) -> Array2<f64> {
     let mut rows = Array2::zeros((classes.len(), count));
-    classes.iter().enumerate().for_each(|(row, &class)| rows[[row, class]] = 1.0);
+    classes.iter().enumerate().for_each(|(row, &class)| rows[[row, usize::from(class)]] = 1.0);
     rows
 }
 

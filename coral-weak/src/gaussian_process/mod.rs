@@ -7,11 +7,12 @@ mod render;
 mod smoothing;
 
 use coral_core::image::{RgbImage, imageops};
-use coral_core::{ClassId, Error, LabelMap, PointLabel, PointPropagator, Result, Size, validate_points};
+use coral_core::{Error, LabelMap, PointLabel, PointPropagator, Result, Size};
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::blur::gaussian_blur;
+use crate::points::CanonicalPoints;
 use crate::{SlicConfig, Superpixels, lab_image, slic_lab};
 use regression::Places;
 use smoothing::Smoothing;
@@ -104,7 +105,8 @@ impl GaussianProcessConfig {
 /// among many of another. Labelled pixels keep their class; ties go to the smallest id.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] for a bad configuration; the errors of [`validate_points`].
+/// [`Error::InvalidParameter`] for a bad configuration; the errors of
+/// [`validate_points`](coral_core::validate_points).
 ///
 /// # Examples
 /// ```
@@ -128,24 +130,18 @@ pub fn gaussian_process_labels(
 ) -> Result<LabelMap> {
     config.validate()?;
     let size = Size::of(image);
-    validate_points(points, size)?;
+    let canonical = CanonicalPoints::new(points, size)?;
     let _span = tracing::debug_span!("gaussian_process", %size, points = points.len()).entered();
-    let mut points = points.to_vec();
-    points.sort_unstable_by_key(|p| (p.y, p.x));
-    points.dedup();
-    let mut classes: Vec<ClassId> = points.iter().map(|p| p.class).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    if classes.len() == 1 {
-        return Ok(LabelMap::from_elem(size.shape(), classes[0]));
+    if let Some(labels) = canonical.uniform(size) {
+        return Ok(labels);
     }
     let work = working_copy(image, config.working_side);
     let image = work.as_ref().unwrap_or(image);
-    let (segments, scores) = segment_scores(image, size, &points, &classes, config)?;
-    let spacing = mean_spacing(Size::of(image), points.len());
+    let (segments, scores) = segment_scores(image, size, &canonical, config)?;
+    let spacing = mean_spacing(Size::of(image), canonical.points.len());
     let mut labels = render::largest_score(&segments, scores.view(), SCORE_BLUR * spacing, size)
-        .mapv_into(|index| classes[usize::from(index)]);
-    points.iter().for_each(|p| labels[[p.y as usize, p.x as usize]] = p.class);
+        .mapv_into(|index| canonical.classes[usize::from(index)]);
+    canonical.stamp(&mut labels);
     Ok(labels)
 }
 
@@ -170,16 +166,16 @@ fn mean_spacing(size: Size, count: usize) -> f32 {
     (size.pixels() as f64 / count as f64).sqrt() as f32
 }
 
-/// The superpixels of a working copy and the S×C scores of `classes`; `points` are in pixels of the
+/// The superpixels of a working copy and the S×C scores of the classes; points are in pixels of the
 /// original of size `original`.
 fn segment_scores(
     image: &RgbImage,
     original: Size,
-    points: &[PointLabel],
-    classes: &[ClassId],
+    canonical: &CanonicalPoints,
     config: &GaussianProcessConfig,
 ) -> Result<(Superpixels, Array2<f64>)> {
     let size = Size::of(image);
+    let points = &canonical.points;
     // Scales of features follow the image, so that they mean the same at every resolution.
     let unit = size.width.max(size.height) as f32 / 512.0;
     let lab = lab_image(image);
@@ -200,8 +196,7 @@ fn segment_scores(
     let queries = Places { positions, features };
     let observed = observations(points, original, &segments, &queries, scale);
 
-    let indices: Vec<usize> = points.iter().filter_map(|p| classes.binary_search(&p.class).ok()).collect();
-    let targets = features::one_hot(&indices, classes.len());
+    let targets = features::one_hot(&canonical.class_index, canonical.classes.len());
     let mut scores = regression::posterior_mean(&observed, targets.view(), &queries, config.noise)?;
     if config.smoothing > 0.0 {
         let strength = config.smoothing * f64::from(segments.count()) / points.len() as f64;

@@ -1,6 +1,6 @@
 use coral_core::image::RgbImage;
 
-use crate::bands::{BAND_ROWS, for_each_chunk};
+use crate::parallel::{BAND_ROWS, for_each_chunk};
 
 /// The image smoothed by a Gaussian of standard deviation `sigma` (pixels), edge pixels repeated.
 pub(super) fn smooth_rgb(image: &RgbImage, sigma: f32) -> Vec<[f32; 3]> {

@@ -4,8 +4,8 @@ use coral_core::{LabelMap, PointLabel, PointPropagator, Result, Size, UNLABELED,
 
 use super::{InverseDistanceConfig, Neighbours};
 use crate::{
-    bands::{BAND_ROWS, for_each_chunk},
     nearest::nearest_labels,
+    parallel::{BAND_ROWS, for_each_chunk},
     points::CanonicalPoints,
 };
 

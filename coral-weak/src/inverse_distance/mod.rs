@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bands::for_each_chunk,
+    parallel::for_each_chunk,
     samples::{Buckets, Found, Samples, positions_of, square_distance},
 };
 

@@ -6,11 +6,11 @@ use coral_weak::{geodesic_distance, geodesic_raster_scan};
 
 use super::{TestResult, assert_close, open};
 
+/// The image, start costs and lambda.
+type Setting = (Array3<f32>, Array2<f64>, f64);
+
 /// The image, start costs and lambda of a setting such as `gray_soft_v10_lamb0.5`.
-fn geodesic_setting(
-    case: &GoldenCase,
-    name: &str,
-) -> Result<(Array3<f32>, Array2<f64>, f64), Box<dyn std::error::Error>> {
+fn geodesic_setting(case: &GoldenCase, name: &str) -> Result<Setting, Box<dyn std::error::Error>> {
     let (kind, lambda) = name.split_once("_lamb").ok_or("expected KIND_lambVALUE")?;
     let gray = || -> Result<Array3<f32>, Box<dyn std::error::Error>> {
         Ok(case.f32("gray")?.into_dimensionality::<Ix2>()?.insert_axis(Axis(0)))
