@@ -220,8 +220,12 @@ impl BucketQueue {
 
     fn pop_current(&mut self) -> Option<(f64, u32)> {
         let slot = self.current % self.ring.len() as u64;
-        let entry = self.ring[slot as usize].pop()?;
-        self.queued -= 1;
-        Some(entry)
+        let entry = self.ring[slot as usize].pop();
+        match entry {
+            Some(_) => self.queued -= 1,
+            // A front that has passed must not keep its memory in every bucket.
+            None => self.ring[slot as usize].shrink_to(256),
+        }
+        entry
     }
 }
