@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use coral_core::{ClassId, ClassSet, Error, Metric, Remapping, Result, Size, UNLABELED};
+use coral_core::{ClassId, ClassSet, Error, Metric, Progress, Remapping, Result, Size, UNLABELED};
+use coral_examples::Bar;
 use coral_io::{read_class_set, read_label_map};
 use coral_metrics::{ClassReport, ConfusionMatrix, Report};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 /// Scores predicted label maps against targets: IoU, F1, accuracy, kappa, percent cover.
@@ -127,7 +127,8 @@ struct MeanOverImages {
 fn score_folders(arguments: &Arguments, classes: &ClassSet) -> Result<FolderScores> {
     let Arguments { prediction, target, ignore, .. } = arguments;
     let pairs = pairs(prediction, target)?;
-    let bar = ProgressBar::new(pairs.len() as u64);
+    let bar = Bar::new();
+    bar.start(pairs.len() as u64, "scoring");
     let mut pooled = ConfusionMatrix::new(usize::from(UNLABELED))?;
     let mut per_image = Vec::with_capacity(pairs.len());
     for (name, (prediction, target)) in pairs {
@@ -135,9 +136,9 @@ fn score_folders(arguments: &Arguments, classes: &ClassSet) -> Result<FolderScor
         pooled.merge(&matrix)?;
         let Report { pixel_accuracy, mean_iou, mean_f1, per_class, .. } = Report::new(&matrix, classes);
         per_image.push(ImageScores { name, pixel_accuracy, mean_iou, mean_f1, per_class });
-        bar.inc(1);
+        bar.advance(1);
     }
-    bar.finish_and_clear();
+    bar.finish();
     expect_scored(&pooled, target, ignore)?;
     let mean = |of: fn(&ImageScores) -> Option<f64>| {
         let values: Vec<_> = per_image.iter().filter_map(of).collect();
