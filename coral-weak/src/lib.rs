@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod blur;
+mod classical_features;
 mod delaunay;
+mod ensemble;
+mod feature_rows;
 mod gaussian_process;
 mod geodesic;
 mod inverse_distance;
+mod knn;
 mod lab;
 mod largest_class;
 mod linear;
@@ -12,6 +16,7 @@ mod multi_level;
 mod nearest;
 mod parallel;
 mod points;
+mod rectify;
 mod registry;
 mod samples;
 mod sampling;
@@ -19,18 +24,24 @@ mod slic;
 mod superpixel_propagator;
 mod superpixels;
 
+pub use classical_features::{ClassicalFeatures, ClassicalFeaturesConfig};
 pub use delaunay::delaunay_triangles;
+pub use ensemble::{Ensemble, vote_labels};
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
 pub use geodesic::{GeodesicConfig, GeodesicPropagator, geodesic_distance, geodesic_labels, geodesic_raster_scan};
 pub use inverse_distance::{
     InverseDistanceConfig, InverseDistancePropagator, Neighbours, inverse_distance, inverse_distance_labels,
     nearest_values,
 };
+pub use knn::{
+    KnnConfig, KnnPropagator, KnnPropagatorConfig, KnnResult, Similarity, Upsample, knn, knn_labels, knn_segments,
+};
 pub use lab::{lab_color, lab_image};
 pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use rectify::{rectify, segment_features};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
 pub use slic::{SlicConfig, slic, slic_lab};

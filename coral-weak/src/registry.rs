@@ -1,8 +1,9 @@
 use coral_core::{Error, PointPropagator, Result};
 
 use crate::{
-    GaussianProcessPropagator, GeodesicPropagator, InverseDistancePropagator, LargestClassPropagator, LinearPropagator,
-    MultiLevelConfig, MultiLevelPropagator, NearestPropagator, SuperpixelPropagator,
+    Ensemble, GaussianProcessPropagator, GeodesicPropagator, InverseDistancePropagator, KnnPropagator,
+    LargestClassPropagator, LinearPropagator, MultiLevelConfig, MultiLevelPropagator, NearestPropagator,
+    SuperpixelPropagator,
 };
 
 /// A point propagator that can be asked for by name, with its default settings.
@@ -73,6 +74,25 @@ pub const METHODS: &[Method] = &[
         name: "fast-mss",
         summary: "superpixels of 15 sizes, the most frequent class over the levels",
         build: || Ok(Box::new(MultiLevelPropagator::new(MultiLevelConfig::fast_mss())?)),
+    },
+    Method {
+        name: "knn",
+        summary: "the point most alike in colour and texture, with some weight on position",
+        build: || Ok(Box::<KnnPropagator>::default()),
+    },
+    Method {
+        name: "vote",
+        summary: "majority of geodesic, knn, multi-level, fast-mss and superpixels",
+        build: || {
+            let members: [Box<dyn PointPropagator>; 5] = [
+                Box::<GeodesicPropagator>::default(),
+                Box::<KnnPropagator>::default(),
+                Box::<MultiLevelPropagator>::default(),
+                Box::new(MultiLevelPropagator::new(MultiLevelConfig::fast_mss())?),
+                Box::<SuperpixelPropagator>::default(),
+            ];
+            Ok(Box::new(Ensemble::new(members.into())?))
+        },
     },
     Method {
         name: DEFAULT_METHOD,

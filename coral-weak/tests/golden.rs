@@ -7,6 +7,8 @@ use coral_core::testing::GoldenCase;
 mod geodesic;
 #[path = "golden/griddata.rs"]
 mod griddata;
+#[path = "golden/hil_selection.rs"]
+mod hil_selection;
 #[path = "golden/slic.rs"]
 mod slic;
 

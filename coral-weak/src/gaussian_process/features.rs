@@ -36,16 +36,16 @@ fn maps() -> Vec<(Map, f32)> {
 /// each standardised over the image and weighted so that the squared distance of two rows is a weighted mean.
 ///
 /// `unit` is the length, in pixels, that scales count in.
-pub(super) fn segment_features(lab: &Array3<f32>, segments: &Superpixels, unit: f32) -> Result<Array2<f32>> {
-    let lightness = lab.index_axis(Axis(0), 0).to_owned();
-    let levels = parallel::map(BANDS.to_vec(), |sigma| gaussian_blur(&lightness, sigma * unit));
+pub(super) fn appearance(lab: &Array3<f32>, segments: &Superpixels, unit: f32) -> Result<Array2<f32>> {
+    let lightness = lab.index_axis(Axis(0), 0);
+    let levels = parallel::map(BANDS.to_vec(), |sigma| gaussian_blur(lightness, sigma * unit));
     let plane = |map: Map| match map {
-        Map::Color { channel, sigma } => gaussian_blur(&lab.index_axis(Axis(0), channel).to_owned(), sigma * unit),
+        Map::Color { channel, sigma } => gaussian_blur(lab.index_axis(Axis(0), channel), sigma * unit),
         Map::Energy { band, sigma } => {
-            let finer = if band == 0 { &lightness } else { &levels[band - 1] };
-            let mut band = finer - &levels[band];
+            let finer = if band == 0 { lightness } else { levels[band - 1].view() };
+            let mut band = &finer - &levels[band];
             band.mapv_inplace(f32::abs);
-            let mut energy = gaussian_blur(&band, sigma * unit);
+            let mut energy = gaussian_blur(band.view(), sigma * unit);
             // The offset keeps smooth regions, whose energy is all noise, alike.
             energy.mapv_inplace(|energy| (energy + 0.1).ln());
             energy

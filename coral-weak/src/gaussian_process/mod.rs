@@ -181,14 +181,14 @@ fn segment_scores(
     let lab = lab_image(image);
     let mut smooth = lab.clone();
     for mut plane in smooth.outer_iter_mut() {
-        let blurred = gaussian_blur(&plane.to_owned(), unit);
+        let blurred = gaussian_blur(plane.view(), unit);
         plane.assign(&blurred);
     }
     let wanted = config.segments.max(SEGMENTS_PER_POINT.saturating_mul(points.len() as u32));
     let slic = SlicConfig { segments: wanted, compactness: config.compactness, ..SlicConfig::default() };
     let segments = slic_lab(&smooth, &slic)?;
 
-    let mut features = features::segment_features(&lab, &segments, unit)?;
+    let mut features = features::appearance(&lab, &segments, unit)?;
     features /= config.similarity * std::f32::consts::SQRT_2;
     let scale = 1.0 / (config.reach * mean_spacing(size, points.len()));
     let centroids = segments.centroids();

@@ -24,7 +24,8 @@ pub(super) fn largest_score(
     let down = Steps::new(segments.size().height, target.height);
     let classes: Vec<usize> = (0..scores.ncols()).collect();
     for chunk in classes.chunks(CLASSES_AT_ONCE) {
-        let planes = parallel::map(chunk.to_vec(), |class| gaussian_blur(&painted(segments, scores, class), sigma));
+        let planes =
+            parallel::map(chunk.to_vec(), |class| gaussian_blur(painted(segments, scores, class).view(), sigma));
         let bands = best.axis_chunks_iter_mut(Axis(0), BAND).zip(columns.axis_chunks_iter_mut(Axis(0), BAND));
         let bands = bands.enumerate().map(|(band, (best, columns))| (band * BAND, best, columns)).collect();
         parallel::map(bands, |(top, best, columns)| {
