@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, Seek};
 use std::path::Path;
 
 use coral_core::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
@@ -7,6 +6,7 @@ use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{expect_png_name, write_atomically};
+use crate::text::open;
 
 /// How large an image may be before a reader refuses to decode it.
 ///
@@ -189,15 +189,6 @@ pub(crate) fn write_png(path: &Path, size: Size, samples: Samples<'_>) -> Result
         writer.write_image_data(data).map_err(std::io::Error::other)?;
         writer.finish().map_err(std::io::Error::other)
     })
-}
-
-pub(crate) fn open(path: &Path) -> Result<BufReader<File>> {
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    let is_folder = file.metadata().map_err(|source| Error::io(path, source))?.is_dir();
-    if is_folder {
-        return Err(Error::io(path, std::io::Error::other("is a folder, expected a file")));
-    }
-    Ok(BufReader::new(file))
 }
 
 /// Decodes an image of any supported format; also tells the samples' type in the file.

@@ -5,7 +5,8 @@ use coral_core::image::{self, DynamicImage, ExtendedColorType, ImageFormat};
 use coral_core::{ClassId, ClassSet, Error, LabelMap, Result, Size};
 
 use crate::bmp_indices::{read_bmp_indices, unpack};
-use crate::images::{ImageLimits, Samples, decode_image, open, write_png};
+use crate::images::{ImageLimits, Samples, decode_image, write_png};
+use crate::text::open;
 
 const LOSSY: &str = "a JPEG file cannot hold class ids: it changes them; expected PNG, BMP or TIFF";
 

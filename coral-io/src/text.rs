@@ -1,5 +1,7 @@
 //! Reading of text tables: encodings, delimiters, line numbers.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use coral_core::{Error, Result};
@@ -26,9 +28,21 @@ impl Row {
     }
 }
 
+/// Opens a file, not a folder.
+pub(crate) fn open(path: &Path) -> Result<BufReader<File>> {
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let is_folder = file.metadata().map_err(|source| Error::io(path, source))?.is_dir();
+    if is_folder {
+        return Err(Error::io(path, std::io::Error::other("is a folder, expected a file")));
+    }
+    Ok(BufReader::new(file))
+}
+
 /// Reads a whole file.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::io(path, source))
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    Ok(bytes)
 }
 
 /// The text of a UTF-8 file without its byte order mark.
@@ -99,11 +113,26 @@ pub(crate) fn parse_rows(path: &Path, text: &str) -> Result<Vec<Row>> {
         if !more.map_err(|error| Error::format(path, Some(line), format!("not a CSV line: {error}")))? {
             return Ok(rows);
         }
+        let end = reader.position().byte() as usize;
+        if is_cut_in_quotes(&text.as_bytes()[start..end]) {
+            return Err(Error::format(
+                path,
+                Some(line),
+                "a quote opens here and is not closed: expected a second `\"`",
+            ));
+        }
         let row = Row { line, fields: record.iter().map(str::to_owned).collect() };
         if !row.is_blank() {
             rows.push(row);
         }
     }
+}
+
+/// Whether a record runs over several lines because a quote in it is never closed: it has swallowed
+/// the records after it.
+fn is_cut_in_quotes(record: &[u8]) -> bool {
+    let quotes = record.iter().filter(|&&byte| byte == b'"').count();
+    quotes % 2 == 1 && newlines(record.trim_ascii_end()) > 0
 }
 
 /// The separator that stands most often outside quotes in the first line that is not blank.
@@ -151,6 +180,19 @@ mod tests {
         assert_eq!(lines[0], (2, "a"));
         assert_eq!(lines[1].0, 5);
         assert_eq!(lines[2], (8, "x"));
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_swallows_nothing() {
+        let lines = |text: &str| parse_rows(Path::new("t.csv"), text).map(|rows| rows.len());
+        for (text, line) in [("a,b\n1,\"x\n2,y\n", 2), ("a\n\n\"x\n2\n\"y\"\n3\n", 3), ("\"x\r\n\r\ny", 1)] {
+            let error = lines(text).unwrap_err().to_string();
+            assert_eq!(error, format!("t.csv:{line}: a quote opens here and is not closed: expected a second `\"`"));
+        }
+        // An inch sign, a quote at the end of the text and a text over two lines do no harm.
+        for text in ["1,5\" pipe\n2,y\n", "1,y\n2,\"y\n", "1,\"two\nlines\"\n2,y\n", "1,\"a\"\"b\"\n2,y"] {
+            assert_eq!(lines(text).unwrap(), 2, "{text}");
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn broken_plain_tables_are_explained() {
         (b"x,y,class\nnan,2,a\n", ":2: expected a number for x, found `nan`"),
         (b"x,y,class\n1,2,a\n3,4,\n", ":3: the class is empty"),
         (b"x,y,class\n1,2,a\n100,4,b\n", ":3: point (100, 4) lies outside the 100x50 image"),
+        (b"x,y,class\n1,2,\"a\n3,4,b\n", ":2: a quote opens here and is not closed: expected a second `\"`"),
         (b"x,y,class\n1,50,a\n", ":2: point (1, 50) lies outside the 100x50 image"),
         (b"x,y,class\n-1,4,b\n", ":2: point (-1, 4) lies outside"),
         (b"x,y,class\n1e300,4,b\n", "lies outside the 100x50 image"),
@@ -162,6 +163,11 @@ fn broken_cpce_files_are_explained() {
         (
             whole.replace("\"1\",\"SAND\",\"Notes\",\"\"", "SAND"),
             ":10: expected the label of point 1 (number, code, …), found `SAND`",
+        ),
+        // A file cut off within the last code.
+        (
+            whole[..whole.rfind("P\",").unwrap() + 1].into(),
+            ":11: expected the label of point 2 (number, code, …), found `2,P`",
         ),
         (cpce(&[(1.0, 1.0, ""), (30.0, 30.0, "")]), ": none of the 2 points has a label"),
         (whole.replace("\r\n2\r\n", "\r\n18446744073709551615\r\n"), ":10: expected a number, found `SAND`"),

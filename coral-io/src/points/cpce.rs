@@ -66,7 +66,8 @@ pub(crate) fn parse_cpce(path: &Path, text: &str, size: Size, image: Option<&str
     let mut found = FoundPoints { image: Some(header.image), ..Default::default() };
     for (nth, (line, x, y)) in positions.into_iter().enumerate() {
         let (class_line, fields) = lines.next(&format!("the label of point {} of {count}", nth + 1))?;
-        let Some(code) = fields.get(1) else {
+        let cut = fields.len() == 2 && lines.ends_in_quotes;
+        let Some(code) = fields.get(1).filter(|_| !cut) else {
             let reason =
                 format!("expected the label of point {} (number, code, …), found `{}`", nth + 1, fields.join(","));
             return Err(Error::format(path, Some(class_line), reason));
@@ -103,12 +104,14 @@ struct Lines<'a> {
     path: &'a Path,
     lines: Box<dyn Iterator<Item = (u64, &'a str)> + 'a>,
     last: u64,
+    /// Whether the last line ended within quotes, as it does where a file was cut off.
+    ends_in_quotes: bool,
 }
 
 impl<'a> Lines<'a> {
     fn new(path: &'a Path, text: &'a str) -> Self {
         let numbered = text.lines().zip(1u64..).map(|(line, number)| (number, line.trim()));
-        Self { path, lines: Box::new(numbered.filter(|(_, line)| !line.is_empty())), last: 0 }
+        Self { path, lines: Box::new(numbered.filter(|(_, line)| !line.is_empty())), last: 0, ends_in_quotes: false }
     }
 
     fn next(&mut self, what: &str) -> Result<(u64, Vec<String>)> {
@@ -117,6 +120,7 @@ impl<'a> Lines<'a> {
             return Err(Error::format(self.path, Some(self.last + 1), reason));
         };
         self.last = number;
+        self.ends_in_quotes = line.matches('"').count() % 2 == 1;
         Ok((number, split_quoted(line)))
     }
 
