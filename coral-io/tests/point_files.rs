@@ -107,8 +107,65 @@ fn coralnet_tables_simple_and_full() {
         assert!(error(Some("C.JPG")).contains("no points for image `C.JPG`: found A.JPG, B.JPG"));
         assert!(error(None).contains("the points belong to 2 images (A.JPG, B.JPG)"));
     }
-    let error = read_as("e.csv", b"Name,Row,Column,Label\na,1,1,\n", None).unwrap_err().to_string();
-    assert!(error.contains("none of the 1 points has a label"), "{error}");
+}
+
+#[test]
+fn broken_coralnet_tables_are_explained() {
+    let classes = ClassSet::from_names(["Sand", "Porit"]).unwrap();
+    let head = "\u{feff}Name,Date,Row,Column,Label,Annotator\r\n";
+    let with = |rows: &str| format!("{head}{rows}").into_bytes();
+    let many: String = (0..256).map(|i| format!("A.JPG,,{},{},class {i},\n", i / 100, i % 100)).collect();
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"\xef\xbb\xbf".to_vec(), ": the file is empty: expected labelled points"),
+        (with(""), ": the file holds no points"),
+        (b"Name,Row,Label\nA.JPG,1,Sand\n".to_vec(), ":1: not a table of points: no x column; expected a header with"),
+        (b"Name,Column,Label\nA.JPG,1,Sand\n".to_vec(), ":1: not a table of points: no y column"),
+        (b"A.JPG,7,5,Sand\n".to_vec(), ":1: not a table of points: no x column"),
+        (with("A.JPG,,7,5,Sand,me\nA.JPG,,7"), ":3: expected at least 4 fields, found 3"),
+        (with("A.JPG,\"windy,7,5,Sand,me\nA.JPG,,7,6,Sand,me\n"), ":2: a quote opens here and is not closed"),
+        (with("A.JPG,,seven,5,Sand,me\n"), ":2: expected a number for y, found `seven`"),
+        (with("A.JPG,,7,,Sand,me\n"), ":2: expected a number for x, found ``"),
+        (with("A.JPG,,7,100,Sand,me\n"), ":2: point (100, 7) lies outside the 100x50 image"),
+        (with("A.JPG,,50,5,Sand,me\n"), ":2: point (5, 50) lies outside the 100x50 image"),
+        (
+            with("A.JPG,,7,5,Sand,\nB.JPG,,7,5,Mud,\nA.JPG,,7,5,Porit,\n"),
+            ":4: point (5, 7) has class `Porit`, but line 2",
+        ),
+        (with("B.JPG,,7,5,Sand,me\n"), ": no points for image `a.jpg`: found B.JPG"),
+        (with("p/A.JPG,,7,5,Sand,\nq/A.JPG,,7,5,Sand,\n"), ": several images fit `a.jpg`: p/A.JPG, q/A.JPG"),
+        (with("A.JPG,,7,5,,me\n"), ": none of the 1 points has a label"),
+        (with("A.JPG,,7,5,Sand,\nA.JPG,,7,6,Mud,\n"), ":3: unknown class `Mud`: expected one of Sand, Porit"),
+        (with(&many), ": 256 different classes: at most 255 (0–254) fit"),
+        ([&with("A.JPG,,7,5,Sand,")[..], b"caf\xe9\n"].concat(), ":2: the text is not UTF-8 (byte 0xe9)"),
+    ];
+    for (bytes, text) in cases {
+        let labels = read_as("export.csv", &bytes, Some("a.jpg")).and_then(|table| {
+            table.classes()?;
+            table.to_labels(&classes)
+        });
+        let error = labels.unwrap_err().to_string();
+        assert!(error.contains(&format!("export.csv{text}")), "{error}\n{text}");
+    }
+}
+
+#[test]
+fn images_of_broken_files_are_not_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes, text) in [
+        ("a.csv", &b""[..], "a.csv: the file is empty: expected labelled points"),
+        ("a.csv", b"image,x,y\nb.jpg,1,2\n", "a.csv:1: not a table of points: no class column"),
+        ("a.csv", b"x,y,class,image\n1,2,s,b.jpg\n1,2,s\n", "a.csv:3: expected at least 4 fields, found 3"),
+        ("a.csv", b"image,x,y,class\n\xe9.jpg,1,2,s\n", "a.csv:2: the text is not UTF-8 (byte 0xe9)"),
+        ("a.cpc", b"", "a.cpc:1: the CPCe file ends before its header"),
+        ("a.cpc", b"1,2,3\n", "a.cpc:1: not a CPCe header"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error = point_images(&path).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    let error = point_images(folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with(": is a folder, expected a file"), "{error}");
 }
 
 #[test]
@@ -176,6 +233,14 @@ fn broken_cpce_files_are_explained() {
         let error = read_as("reef.cpc", text.as_bytes(), None).unwrap_err().to_string();
         assert!(error.contains("reef.cpc") && error.contains(expected), "{error}\n{expected}");
     }
+    let many: Vec<(f64, f64, String)> =
+        (0..256).map(|i| (f64::from(i % 100) * 15.0, f64::from(i / 100) * 15.0, format!("C{i}"))).collect();
+    let many: Vec<_> = many.iter().map(|(x, y, code)| (*x, *y, code.as_str())).collect();
+    let error = read_as("reef.cpc", cpce(&many).as_bytes(), None).unwrap().classes().unwrap_err().to_string();
+    assert!(error.contains("reef.cpc: 256 different classes: at most 255 (0–254) fit"), "{error}");
+    let sand = ClassSet::from_names(["SAND"]).unwrap();
+    let error = read_as("reef.cpc", whole.as_bytes(), None).unwrap().to_labels(&sand).unwrap_err().to_string();
+    assert!(error.contains("reef.cpc:11: unknown class `P`: expected one of SAND"), "{error}");
     let error = read_as("reef.cpc", whole.as_bytes(), Some("other.jpg")).unwrap_err().to_string();
     assert!(error.contains("reef.cpc:1: the points belong to image `Reef.JPG`, not `other.jpg`"), "{error}");
 }
@@ -190,9 +255,12 @@ fn classes_without_a_table() {
         listed("x,y,class\n1,1,sand\n2,1,Coral\n3,1,SAND\n4,1,7\n"),
         own(&[(0, "7"), (1, "Coral"), (2, "SAND")])
     );
-    for number in ["255", "300", "99999999999"] {
+    // A number that is no id is refused: as a name it would get another number as its id.
+    for number in ["255", "300", "99999999999", "99999999999999999999999", "-1", "2.0", "nan"] {
         let error = classes(&format!("x,y,class\n1,1,3\n2,1,{number}\n")).unwrap_err().to_string();
-        assert!(error.contains(&format!("points.csv:3: class number {number}: expected 0–254 (255 means")), "{error}");
+        let expected =
+            format!("points.csv:3: class id `{number}`: expected a whole number 0–254 (255 means unlabelled)");
+        assert!(error.ends_with(&expected), "{error}");
     }
     let many: String = (0..256).map(|i| format!("{},{},class {i}\n", i % 100, i / 100)).collect();
     let error = classes(&many).unwrap_err().to_string();
@@ -206,6 +274,10 @@ fn unknown_classes_are_listed_with_the_line() {
     let error = table.to_labels(&classes).unwrap_err().to_string();
     let expected = "points.csv:3: unknown class `ALG`: expected one of sand, coral; also unknown: `mud`";
     assert!(error.ends_with(expected), "{error}");
+    let many: String = (0..90).map(|i| format!("{i},1,class {i}\n")).collect();
+    let error = read_as("points.csv", many.as_bytes(), None).unwrap().to_labels(&classes).unwrap_err().to_string();
+    let five = (1..6).map(|i| format!("`class {i}`, ")).collect::<String>();
+    assert!(error.ends_with(&format!("`class 0`: expected one of sand, coral; also unknown: {five}…")), "{error}");
     let numbers = read_as("points.csv", b"1,1,1\n2,1,9\n", None).unwrap();
     assert!(numbers.to_labels(&classes).unwrap_err().to_string().contains(":2: unknown class `9`"));
 }

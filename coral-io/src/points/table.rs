@@ -1,9 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use coral_core::{ClassId, ClassSet, Error, PointLabel, Result, Size, UNLABELED};
 
-use crate::class_table::ClassTable;
+use crate::class_table::{ClassTable, class_id};
 use crate::text::reason_of;
 
 /// A labelled point as a file gives it: the class is still a text.
@@ -39,7 +39,8 @@ impl PointTable {
     /// alphabetical order, are classes 0, 1, 2, …
     ///
     /// # Errors
-    /// [`Error::Format`] for a number over 254 or more than 255 different names.
+    /// [`Error::Format`] when all classes are numbers but one is no id (over 254, negative,
+    /// `3.0`), or for more than 255 different names.
     ///
     /// # Examples
     /// ```
@@ -53,16 +54,13 @@ impl PointTable {
     /// # Ok::<(), coral_core::Error>(())
     /// ```
     pub fn classes(&self) -> Result<ClassSet> {
-        let numbers: Option<Vec<u64>> = self.points.iter().map(|point| point.class.parse().ok()).collect();
-        if let Some(numbers) = numbers {
-            let id = |(&number, point): (&u64, &NamedPoint)| {
-                let id = ClassId::try_from(number).ok().filter(|&id| id != UNLABELED);
-                id.ok_or_else(|| {
-                    let reason = format!("class number {number}: expected 0–254 ({UNLABELED} means unlabelled)");
-                    Error::format(&self.path, Some(point.line), reason)
-                })
+        // Numbers that are no ids must not become names, which would get other numbers as ids.
+        if self.points.iter().all(|point| point.class.parse::<f64>().is_ok()) {
+            let id = |point: &NamedPoint| {
+                let failed = |reason| Error::format(&self.path, Some(point.line), reason);
+                class_id(&point.class).map_err(failed)
             };
-            return Ok(ClassSet::from_ids(numbers.iter().zip(&self.points).map(id).collect::<Result<Vec<_>>>()?));
+            return Ok(ClassSet::from_ids(self.points.iter().map(id).collect::<Result<Vec<_>>>()?));
         }
         // The same name in other case is the same class; the first spelling in the alphabet names it.
         let mut names = BTreeMap::new();
@@ -79,8 +77,8 @@ impl PointTable {
     /// The points with class ids of `classes`, by name or, failing that, by number.
     ///
     /// # Errors
-    /// [`Error::Format`] at the first line whose class `classes` does not hold, naming all
-    /// unknown classes and what would be known.
+    /// [`Error::Format`] at the first line whose class `classes` does not hold, naming it and
+    /// up to five other unknown classes, and what would be known.
     ///
     /// # Examples
     /// ```
@@ -120,10 +118,10 @@ impl PointTable {
     }
 
     fn labels_by(&self, id: impl Fn(&str) -> Result<ClassId>) -> Result<Vec<PointLabel>> {
-        let mut known = HashMap::new();
+        let (mut known, mut seen) = (HashMap::new(), HashSet::new());
         let mut unknown: Vec<(&NamedPoint, Error)> = Vec::new();
         for point in &self.points {
-            if known.contains_key(point.class.as_str()) || unknown.iter().any(|(other, _)| other.class == point.class) {
+            if !seen.insert(point.class.as_str()) {
                 continue;
             }
             match id(&point.class) {
@@ -137,7 +135,7 @@ impl PointTable {
                 && !others.is_empty()
             {
                 let names: Vec<_> = others.iter().map(|(point, _)| format!("`{}`", point.class)).collect();
-                reason = format!("{reason}; also unknown: {}", names.join(", "));
+                reason = format!("{reason}; also unknown: {}", listing(&names));
             }
             return Err(Error::format(&self.path, Some(first.line), reason));
         }
