@@ -1,11 +1,14 @@
 use std::io::{BufRead, Seek};
 use std::path::Path;
 
-use coral_core::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use coral_core::image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{expect_png_name, write_atomically};
+use crate::jpeg_end::expect_jpeg_end;
 use crate::text::open;
 
 /// How large an image may be before a reader refuses to decode it.
@@ -198,6 +201,11 @@ pub(crate) fn decode_image<'a>(
     limits: &ImageLimits,
 ) -> Result<(DynamicImage, ExtendedColorType)> {
     let mut reader = guess(path, source)?;
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        let mut source = reader.into_inner();
+        expect_jpeg_end(path, &mut source)?;
+        reader = ImageReader::with_format(source, ImageFormat::Jpeg);
+    }
     reader.limits(limits.for_decoder());
     let decoder = reader.into_decoder().map_err(|error| not_an_image(path, error))?;
     let (width, height) = decoder.dimensions();
@@ -228,7 +236,7 @@ pub(crate) fn not_an_image(path: &Path, error: ImageError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coral_core::image::{GrayAlphaImage, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+    use coral_core::image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba};
     use std::io::Write;
     use std::path::PathBuf;
 
@@ -292,20 +300,37 @@ mod tests {
     fn broken_files_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.png");
-        let mut whole = Vec::new();
         let noise = RgbImage::from_fn(40, 40, |x, y| Rgb([(x * y % 251) as u8, (x * 7 % 13) as u8, y as u8]));
-        noise.write_to(&mut std::io::Cursor::new(&mut whole), ImageFormat::Png).unwrap();
+        let whole = |format| {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            noise.write_to(&mut bytes, format).unwrap();
+            bytes.into_inner()
+        };
+        use ImageFormat::{Bmp, Jpeg, Png, Tiff};
+        let [png, jpeg, tiff, bmp] = [Png, Jpeg, Tiff, Bmp].map(whole);
+        let half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+        let early = "the image file ends too early";
         for (bytes, text) in [
-            (&b""[..], "not an image: expected a PNG, JPEG, TIFF or BMP file"),
-            (b"GIF89a,,,,,", "not an image|cannot be decoded"),
-            (b"hello, this is text", "not an image"),
-            (&whole[..whole.len() / 2], "ends too early|cannot be decoded"),
-            (&whole[..20], "ends too early|cannot be decoded"),
+            (vec![], "not an image: expected a PNG, JPEG, TIFF or BMP file"),
+            (b"hello, this is text".to_vec(), "not an image: expected a PNG"),
+            (b"GIF89a,,,,,".to_vec(), "the image cannot be decoded"),
+            (half(&png), early),
+            (png[..20].to_vec(), early),
+            (half(&jpeg), early),
+            (jpeg[..jpeg.len() - 2].to_vec(), "the image file ends too early: expected the end marker of a JPEG"),
+            (jpeg[..20].to_vec(), early),
+            (half(&tiff), early),
+            (half(&bmp), early),
+            (bmp[..20].to_vec(), early),
         ] {
             std::fs::write(&path, bytes).unwrap();
             let error = read_image(&path).unwrap_err().to_string();
-            assert!(error.starts_with(&path.display().to_string()), "{error}");
-            assert!(text.split('|').any(|text| error.contains(text)), "{error}");
+            assert!(error.contains(&format!("x.png: {text}")), "{error}\n{text}");
+        }
+        for (bytes, text) in [(&b""[..], "not an image: expected a PNG"), (&png[..20], early), (&bmp[..20], early)] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = image_size(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("x.png: {text}")), "{error}\n{text}");
         }
         let missing = read_image(folder.path().join("no.png")).unwrap_err().to_string();
         assert!(missing.contains("no.png: No such file"), "{missing}");

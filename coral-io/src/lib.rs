@@ -9,6 +9,7 @@ mod colors;
 mod cover;
 mod folder_dataset;
 mod images;
+mod jpeg_end;
 mod label_maps;
 mod pictures;
 mod points;
