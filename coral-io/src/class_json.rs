@@ -60,8 +60,12 @@ pub(crate) fn parse_object(path: &Path, text: &str) -> Result<Vec<JsonClass>> {
 
 /// The classes of a JSON text: a list as [`ClassSet`] is serialised, or an object.
 pub(crate) fn parse_json(path: &Path, text: &str) -> Result<ClassSet> {
+    let filled = |classes: ClassSet| match classes.is_empty() {
+        true => Err(Error::format(path, None, "the table holds no class")),
+        false => Ok(classes),
+    };
     if text.trim_start().starts_with('[') {
-        return serde_json::from_str(text).map_err(|error| not_json(path, &error));
+        return filled(serde_json::from_str(text).map_err(|error| not_json(path, &error))?);
     }
     let named = |class: JsonClass| Class {
         id: class.id,
@@ -70,10 +74,7 @@ pub(crate) fn parse_json(path: &Path, text: &str) -> Result<ClassSet> {
         parent: None,
     };
     let classes: Vec<_> = parse_object(path, text)?.into_iter().map(named).collect();
-    if classes.is_empty() {
-        return Err(Error::format(path, None, "the table holds no class"));
-    }
-    ClassSet::new(classes).map_err(|error| Error::format(path, None, reason_of(error)))
+    filled(ClassSet::new(classes).map_err(|error| Error::format(path, None, reason_of(error)))?)
 }
 
 fn not_json(path: &Path, error: &serde_json::Error) -> Error {

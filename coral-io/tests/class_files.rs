@@ -62,6 +62,7 @@ fn broken_tables_are_explained() {
         (b"", ": the file is empty: expected classes"),
         (b"id,name\n", ": the table holds no class"),
         (b"{}", ": the table holds no class"),
+        (b"[]", ": the table holds no class"),
         (b"{\"sand\": 0", ":1: not a JSON table of classes: EOF"),
         (b"[1, 2]", ":1: not a JSON table of classes: invalid type"),
         (b"{\"sand\": 256}", ": `sand`: class id `256`: expected a whole number 0"),
@@ -111,6 +112,12 @@ fn color_tables() {
         (r#"{"(1, 2, 3)": 4, "(1, 2, 3)": 5}"#, "colors: color #010203 stands for 4 and 5"),
         (r#"{"sand": 4}"#, "colors: not a color table: expected keys like (159, 18, 167)"),
         ("{}", "colors: at least one color is needed"),
+        (r#"{"(1, 2, 3)": 4"#, "colors:1: not a JSON table of classes: EOF"),
+        (r#"{"(1, 2, 3)": 255"#, "colors:1: not a JSON table of classes: EOF"),
+        (r#"{"(1, 2, 300)": 4}"#, "colors: color `(1, 2, 300)`: expected #rrggbb or (r, g, b)"),
+        (r#"{"(1, 2, 3)": 256}"#, "colors: `(1, 2, 3)`: class id `256`: expected a whole number 0–254"),
+        ("id,name,color\n4,sand,blue\n", "colors:2: color `blue`: expected #rrggbb or (r, g, b)"),
+        ("id,name,color\n4,sand,#010203\n5,mud,#010203\n", "colors: color #010203 stands for 4 and 5"),
         ("", "colors: the file is empty"),
     ] {
         let error = read(text).unwrap_err().to_string();
@@ -136,6 +143,37 @@ fn colors_that_no_table_knows() {
     );
     assert_eq!(read(UnknownColor::Nearest).unwrap(), array![[0, 4], [1, 5]]);
     assert!(read(UnknownColor::Unlabeled).unwrap().iter().all(|&id| id == UNLABELED));
+}
+
+#[test]
+fn broken_color_coded_label_maps_are_explained() {
+    use coral_core::image::{ImageFormat, Rgb, RgbImage};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mask.bmp");
+    let encoded = |format| {
+        let mask = RgbImage::from_fn(40, 30, |x, y| Rgb(if (x, y) == (7, 2) { [9; 3] } else { [0, 0, 255] }));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        mask.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    let (png, bmp) = (encoded(ImageFormat::Png), encoded(ImageFormat::Bmp));
+    let table = ColorTable::new([([0, 0, 255], 4)]).unwrap();
+    let unknown = "pixel (7, 2) has color #090909, which is not in the table of 1 colors";
+    for (bytes, text) in [
+        (&b""[..], "not an image: expected a PNG, JPEG, TIFF or BMP file"),
+        (b"id,name\n1,sand\n", "not an image"),
+        (&png[..png.len() - 20], "the image "),
+        (&bmp[..bmp.len() - 20], "the image file ends too early"),
+        (&bmp[..20], "the image file ends too early"),
+        (&png, unknown),
+        (&bmp, unknown),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = read_color_label_map(&path, &table, UnknownColor::Error).unwrap_err().to_string();
+        assert!(error.contains(&format!("mask.bmp: {text}")), "{error}\n{text}");
+    }
+    let error = read_color_label_map(folder.path(), &table, UnknownColor::Error).unwrap_err().to_string();
+    assert!(error.ends_with(": is a folder, expected a file"), "{error}");
 }
 
 fn class_sets() -> impl Strategy<Value = ClassSet> {
