@@ -149,7 +149,8 @@ pub fn read_color_table(path: impl AsRef<Path>) -> Result<ColorTable> {
     table.map_err(|error| Error::format(path, None, reason_of(error)))
 }
 
-/// Reads a label map, H×W class ids, from a PNG, BMP or TIFF picture whose colours stand for classes.
+/// Reads a label map, H×W class ids, from a picture whose colours stand for classes: PNG, BMP or TIFF, or a
+/// JPEG, whose colours have changed, with [`UnknownColor::Nearest`].
 ///
 /// # Errors
 /// As [`read_image`](crate::read_image); [`Error::Format`] naming the first pixel of an unknown

@@ -207,6 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn broken_files_inside_are_named() {
+        let cases: [(&str, &[u8], &str); 5] = [
+            ("images/a.png", b"", "images/a.png: not an image: expected a PNG"),
+            ("images/a.png", b"\x89PNG\r\n\x1a\n\0\0", "images/a.png: the image file ends too early"),
+            ("labels/a.png", b"", "labels/a.png: not a label map: expected a PNG"),
+            ("labels/a.png", b"x,y,class\n", "labels/a.png: not a label map"),
+            ("labels/a.png", b"\x89PNG\r\n\x1a\n\0\0", "labels/a.png: the label map cannot be decoded"),
+        ];
+        for (name, bytes, text) in cases {
+            let folder = folder_of(&[("a", 1), ("b", 2)]);
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            let dataset = LabelMapFolder::new(config(folder.path())).unwrap();
+            let error = dataset.get(0).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+            assert!(dataset.get(1).is_ok());
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         type Spoil = fn(&Path);
         let cases: [(Spoil, &str); 5] = [
