@@ -9,13 +9,12 @@
 //! each image and their averages are given beside.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::{ClassId, ClassSet, Error, Metric, Progress, Remapping, Result, Size, UNLABELED};
-use coral_examples::Bar;
+use coral_examples::{Bar, print_text};
 use coral_io::{read_class_set, read_label_map};
 use coral_metrics::{ClassReport, ConfusionMatrix, Report};
 use serde::Serialize;
@@ -43,11 +42,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        // A reader that closes the pipe early (`| head`) is no failure.
-        Ok(text) => match writeln!(std::io::stdout(), "{text}") {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-            _ => ExitCode::SUCCESS,
-        },
+        Ok(text) => print_text(&format!("{text}\n")),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -58,6 +53,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<String> {
     let classes = arguments.classes.as_ref().map_or_else(|| Ok(ClassSet::default()), read_class_set)?;
     let Arguments { prediction, target, ignore, .. } = arguments;
+    for path in [prediction, target] {
+        std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    }
     if prediction.is_dir() != target.is_dir() {
         let kind = |path: &Path| if path.is_dir() { "a folder" } else { "a file" };
         let text = format!("{} is {}", prediction.display(), kind(prediction));
@@ -300,7 +298,10 @@ mod tests {
         assert!(error(&predictions, &targets).contains("z.png has no partner of the same name in "));
         std::fs::rename(&alone, predictions.join("y.png")).unwrap();
         assert!(error(&predictions, &targets).contains("y.png has no partner of the same name in "));
-        assert!(error(&predictions.join("gone.png"), &large).contains("gone.png"));
+        let gone = predictions.join("gone");
+        for (prediction, target) in [(&gone, &large), (&gone, &targets), (&predictions, &gone)] {
+            assert!(error(prediction, target).starts_with(&format!("{}: No such file", gone.display())));
+        }
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! This package holds what the examples share.
 
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use coral_core::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// Shows a job's progress as a bar on stderr once it has taken a second.
 #[derive(Debug)]
@@ -46,5 +48,28 @@ impl Progress for Bar {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Shows on stderr that a job of unknown length is running, and for how long. It disappears with
+/// [`finish_and_clear`](ProgressBar::finish_and_clear) or when it is dropped.
+pub fn spinner(stage: &str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(stage.to_owned()).with_finish(ProgressFinish::AndClear);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {spinner} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(250));
+    spinner
+}
+
+/// Prints a program's result. A reader that closes the pipe early (`| head`) is no failure.
+pub fn print_text(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }

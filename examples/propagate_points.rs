@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::image::RgbImage;
-use coral_core::{ClassSet, Error, LabelMap, PointLabel, Progress, Result, Size};
-use coral_examples::Bar;
+use coral_core::{ClassSet, Error, LabelMap, PointLabel, Result, Size};
+use coral_examples::{print_text, spinner};
 use coral_io::{
     draw_points, overlay, read_class_table, read_image, read_points, with_legend, write_class_set, write_cover,
     write_image, write_label_map,
@@ -45,19 +45,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if arguments.method.as_deref() == Some("list") {
-        for method in METHODS {
-            let mark = if method.name == DEFAULT_METHOD { " (default)" } else { "" };
-            println!("{:20} {}{mark}", method.name, method.summary);
-        }
-        return ExitCode::SUCCESS;
-    }
-    match run(&arguments) {
-        Ok(report) => {
-            print!("{report}");
-            ExitCode::SUCCESS
-        }
+    match run(&Arguments::parse()) {
+        Ok(report) => print_text(&report),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -65,7 +54,15 @@ fn main() -> ExitCode {
     }
 }
 
+fn list_of_methods() -> String {
+    let mark = |name| if name == DEFAULT_METHOD { " (default)" } else { "" };
+    METHODS.iter().map(|method| format!("{:20} {}{}\n", method.name, method.summary, mark(method.name))).collect()
+}
+
 fn run(arguments: &Arguments) -> Result<String> {
+    if arguments.method.as_deref() == Some("list") {
+        return Ok(list_of_methods());
+    }
     let given = |argument: &Option<PathBuf>, name: &str| {
         argument.clone().ok_or_else(|| Error::parameter(name, format!("--{name} is needed")))
     };
@@ -75,11 +72,11 @@ fn run(arguments: &Arguments) -> Result<String> {
 
     let image = read_image(&image_path)?;
     let (points, classes) = read_labels(&points_path, &image_path, Size::of(&image), arguments.classes.as_deref())?;
-    let bar = Bar::new();
-    bar.start(1, "spreading points");
+    // A folder that cannot be made is better known before the work than after it.
+    make_folder(&out)?;
+    let spinner = spinner("spreading points");
     let labels = propagator.propagate(&image, &points)?;
-    bar.advance(1);
-    bar.finish();
+    spinner.finish_and_clear();
     write_results(&out, &image, &points, (&labels, &classes))?;
     Ok(cover_table(&labels, &classes))
 }
@@ -100,13 +97,20 @@ fn read_labels(points: &Path, image: &Path, size: Size, classes: Option<&Path>) 
     }
 }
 
+fn make_folder(out: &Path) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        return Err(Error::parameter("out", format!("{} is a file, expected a folder", out.display())));
+    }
+    let failed = |error| Error::parameter("out", format!("cannot make the folder {}: {error}", out.display()));
+    std::fs::create_dir_all(out).map_err(failed)
+}
+
 fn write_results(
     out: &Path,
     image: &RgbImage,
     points: &[PointLabel],
     (labels, classes): (&LabelMap, &ClassSet),
 ) -> Result<()> {
-    std::fs::create_dir_all(out).map_err(|error| Error::io(out, error))?;
     write_label_map(out.join("labels.png"), labels)?;
     let picture = draw_points(&overlay(image, labels, classes, OPACITY)?, points, classes)?;
     write_image(out.join("overlay.png"), &with_legend(&picture, labels, classes)?)?;
@@ -121,4 +125,97 @@ fn cover_table(labels: &LabelMap, classes: &ClassSet) -> String {
     found.sort_by_key(|&id| std::cmp::Reverse(pixels[usize::from(id)]));
     let percent = |id: u8| 100.0 * pixels[usize::from(id)] as f64 / labels.len() as f64;
     found.iter().map(|&id| format!("{:6.2} %  {}\n", percent(id), classes.name(id))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use coral_core::image::Rgb;
+    use coral_io::{image_size, read_class_set, read_label_map};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const POINTS: &str = "x,y,class\n2,3,34\n17,3,0\n9,8,7\n";
+
+    /// A folder with a photograph and labelled points.
+    fn survey(points: &str) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let image = RgbImage::from_fn(20, 11, |x, y| Rgb([x as u8 * 12, y as u8 * 20, 90]));
+        write_image(folder.path().join("reef.png"), &image).unwrap();
+        std::fs::write(folder.path().join("points.csv"), points).unwrap();
+        folder
+    }
+
+    fn propagate(folder: &TempDir, out: &str, more: &[&str]) -> Result<String> {
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let paths = [at("reef.png"), at("points.csv"), at(out)];
+        let given = ["propagate_points", "--image", &paths[0], "--points", &paths[1], "--out", &paths[2]];
+        run(&Arguments::try_parse_from(given.iter().chain(more)).unwrap())
+    }
+
+    #[test]
+    fn numbers_of_a_table_are_the_grey_values_of_the_map() {
+        let folder = survey(POINTS);
+        for method in METHODS {
+            propagate(&folder, "out/deep", &["--method", method.name]).unwrap();
+            let png = std::fs::read(folder.path().join("out/deep/labels.png")).unwrap();
+            // Bit depth and colour type of a PNG's header: 8 bits, grey.
+            assert_eq!(png[24..26], [8, 0]);
+            let labels = read_label_map(folder.path().join("out/deep/labels.png")).unwrap();
+            assert_eq!(labels.dim(), (11, 20));
+            assert!(labels.iter().all(|id| [0, 7, 34].contains(id)), "{}", method.name);
+            if method.name != "largest-class" {
+                assert_eq!([labels[[3, 2]], labels[[3, 17]], labels[[8, 9]]], [34, 0, 7], "{}", method.name);
+            }
+        }
+        let classes = read_class_set(folder.path().join("out/deep/classes.csv")).unwrap();
+        assert_eq!(classes.iter().map(|class| class.id).collect::<Vec<_>>(), [0, 7, 34]);
+        let overlay = image_size(folder.path().join("out/deep/overlay.png")).unwrap();
+        assert!(overlay.width > 20 && overlay.height >= 11);
+        let cover = std::fs::read_to_string(folder.path().join("out/deep/cover.csv")).unwrap();
+        assert!(cover.starts_with("class,name,pixels,percent\n0,0,"), "{cover}");
+    }
+
+    #[test]
+    fn the_order_of_points_and_their_file_format_make_no_difference() {
+        let map = |points: &str| {
+            let folder = survey(points);
+            propagate(&folder, "out", &[]).unwrap();
+            read_label_map(folder.path().join("out/labels.png")).unwrap()
+        };
+        let expected = map(POINTS);
+        assert_eq!(map("x,y,class\n9,8,7\n2,3,34\n17,3,0\n"), expected);
+        let coralnet = "\u{feff}Name,Row,Column,Label\r\nreef.png,3,17,0\r\nREEF.PNG,0,0,1\r\nreef.png,8,9,7\r\nreef.png,3,2,34\r\n";
+        assert_eq!(map(coralnet), expected);
+        assert_eq!(map("17\t3\t0\r\n2\t3\t34\r\n9\t8\t7\r\n"), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_nothing_is_written() {
+        let folder = survey(POINTS);
+        let error = |out: &str, more: &[&str]| propagate(&folder, out, more).unwrap_err().to_string();
+        let text = error("reef.png", &[]);
+        assert!(
+            text.starts_with("invalid parameter `out`: ") && text.ends_with("reef.png is a file, expected a folder")
+        );
+        let text = error("reef.png/below", &[]);
+        assert!(text.contains("`out`: cannot make the folder ") && text.contains("reef.png/below: "), "{text}");
+        assert!(error("out", &["--method", "magic"]).contains("`method`: expected one of largest-class, nearest"));
+        assert!(error("out", &["--classes", "gone.csv"]).starts_with("gone.csv: "));
+        std::fs::write(folder.path().join("names.csv"), "sand\n").unwrap();
+        let names = folder.path().join("names.csv").display().to_string();
+        assert!(
+            error("out", &["--classes", &names]).contains("points.csv:2: unknown class `34`: expected one of sand")
+        );
+        assert!(!folder.path().join("out").exists());
+        let alone = run(&Arguments::try_parse_from(["propagate_points", "--method", "nearest"]).unwrap());
+        assert!(alone.unwrap_err().to_string().contains("--image is needed"));
+    }
+
+    #[test]
+    fn methods_are_listed() {
+        let list = run(&Arguments::try_parse_from(["propagate_points", "--method", "list"]).unwrap()).unwrap();
+        assert_eq!(list.lines().count(), METHODS.len());
+        assert_eq!(list.matches(" (default)").count(), 1);
+    }
 }
