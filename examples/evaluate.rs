@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::{ClassId, ClassSet, Error, Metric, Progress, Remapping, Result, Size, UNLABELED};
 use coral_examples::{Bar, print_text};
-use coral_io::{read_class_set, read_label_map};
+use coral_io::{image_files, read_class_set, read_label_map};
 use coral_metrics::{ClassReport, ConfusionMatrix, Report};
 use serde::Serialize;
 
@@ -190,17 +190,7 @@ fn pairs(predictions: &Path, targets: &Path) -> Result<Pairs> {
 
 /// The label maps of a folder by stem.
 fn label_maps(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
-        let path = entry.map_err(|error| Error::io(folder, error))?.path();
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        let is_map = matches!(extension.as_deref(), Some("png" | "bmp" | "tif" | "tiff"));
-        let (true, true, Some(stem)) = (is_map, path.is_file(), path.file_stem()) else { continue };
-        if let Some(first) = files.insert(stem.to_string_lossy().into_owned(), path.clone()) {
-            let reason = format!("{} and {} have the same name", first.display(), path.display());
-            return Err(Error::input("folder", reason));
-        }
-    }
+    let files = image_files(folder)?;
     if files.is_empty() {
         return Err(Error::input("folder", format!("{} holds no PNG, BMP or TIFF file", folder.display())));
     }

@@ -13,12 +13,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::image::RgbImage;
-use coral_core::{ClassSet, Error, LabelMap, PointLabel, Result, Size};
+use coral_core::{ClassSet, Error, LabelMap, PointLabel, Result, Size, UNLABELED};
 use coral_examples::{print_text, spinner};
 use coral_io::{
     draw_points, overlay, read_class_table, read_image, read_points, with_legend, write_class_set, write_cover,
     write_image, write_label_map,
 };
+use coral_metrics::cover;
 use coral_weak::{DEFAULT_METHOD, METHODS, propagator};
 
 /// How much of the overlay is the classes' colours.
@@ -78,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<String> {
     let labels = propagator.propagate(&image, &points)?;
     spinner.finish_and_clear();
     write_results(&out, &image, &points, (&labels, &classes))?;
-    Ok(cover_table(&labels, &classes))
+    cover_table(&labels, &classes)
 }
 
 /// The points of `image` in the file, and what their ids mean.
@@ -118,13 +119,12 @@ fn write_results(
     write_class_set(out.join("classes.csv"), classes)
 }
 
-fn cover_table(labels: &LabelMap, classes: &ClassSet) -> String {
-    let mut pixels = [0_u64; 256];
-    labels.iter().for_each(|&id| pixels[usize::from(id)] += 1);
-    let mut found: Vec<_> = (0..=u8::MAX).filter(|&id| pixels[usize::from(id)] > 0).collect();
-    found.sort_by_key(|&id| std::cmp::Reverse(pixels[usize::from(id)]));
-    let percent = |id: u8| 100.0 * pixels[usize::from(id)] as f64 / labels.len() as f64;
-    found.iter().map(|&id| format!("{:6.2} %  {}\n", percent(id), classes.name(id))).collect()
+/// The classes that occur, the largest first.
+fn cover_table(labels: &LabelMap, classes: &ClassSet) -> Result<String> {
+    let percent = cover(labels, usize::from(UNLABELED))?.unwrap_or_default();
+    let mut found: Vec<_> = (0..UNLABELED).zip(percent).filter(|(_, percent)| *percent > 0.0).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(found.iter().map(|&(id, percent)| format!("{percent:6.2} %  {}\n", classes.name(id))).collect())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use coral_core::image::{GenericImage, Rgb, RgbImage};
 use coral_core::{ClassSet, Error, LabelMap, Metric, PointLabel, PointPropagator, Progress, Result, Size};
-use coral_examples::Bar;
+use coral_examples::{Bar, print_text};
 use coral_io::{
     SyntheticReef, SyntheticReefConfig, SyntheticScene, draw_points, overlay, with_legend, write_class_set,
     write_image, write_label_map, write_points,
@@ -31,7 +31,7 @@ const PHOTOGRAPHS: u64 = 3;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(table) => print_text(&table),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<String> {
     let out = Path::new(OUT);
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, error))?;
     let size = Size { width: 640, height: 480 };
@@ -61,9 +61,7 @@ fn run() -> Result<()> {
         rows.push((method, cells));
     }
     bar.finish();
-    print_table(&rows);
-    println!("\nPictures and label maps are in {OUT}/; start with {OUT}/summary.png.");
-    Ok(())
+    Ok(table(&rows))
 }
 
 fn write_survey(out: &Path, survey: &[SyntheticScene], classes: &ClassSet) -> Result<()> {
@@ -148,24 +146,23 @@ fn side_by_side(pictures: &[&RgbImage]) -> Result<RgbImage> {
     Ok(sheet)
 }
 
-fn print_table(rows: &[(&Method, Vec<Scores>)]) {
-    println!(
-        "Means over {PHOTOGRAPHS} synthetic photographs: mean IoU over the classes present and pixel accuracy in %,"
-    );
-    println!("error of percent cover in percentage points, time in milliseconds.\n");
-    print!("{:20}", "points");
-    GRIDS.iter().for_each(|k| print!(" | {:^26}", k * k));
-    print!("\n{:20}", "method");
-    GRIDS.iter().for_each(|_| print!(" | {:>5} {:>5} {:>6} {:>7}", "mIoU", "acc", "cover", "ms"));
-    println!();
+fn table(rows: &[(&Method, Vec<Scores>)]) -> String {
+    let mut lines = vec![
+        format!("Means over {PHOTOGRAPHS} synthetic photographs: mean IoU over the classes present and pixel accuracy"),
+        "in %, error of percent cover in percentage points, time in milliseconds.\n".into(),
+        GRIDS.iter().fold(format!("{:20}", "points"), |line, k| line + &format!(" | {:^26}", k * k)),
+        GRIDS.iter().fold(format!("{:20}", "method"), |line, _| {
+            line + &format!(" | {:>5} {:>5} {:>6} {:>7}", "mIoU", "acc", "cover", "ms")
+        }),
+    ];
     for (method, cells) in rows {
         let mark = if method.name == DEFAULT_METHOD { "*" } else { "" };
-        print!("{:20}", format!("{}{mark}", method.name));
-        for s in cells {
+        lines.push(cells.iter().fold(format!("{:20}", format!("{}{mark}", method.name)), |line, s| {
             let (iou, accuracy) = (100.0 * s.mean_iou, 100.0 * s.pixel_accuracy);
-            print!(" | {iou:5.1} {accuracy:5.1} {:6.2} {:7.1}", s.cover_error, s.milliseconds);
-        }
-        println!();
+            line + &format!(" | {iou:5.1} {accuracy:5.1} {:6.2} {:7.1}", s.cover_error, s.milliseconds)
+        }));
     }
-    println!("\n* the default. `largest-class` and `nearest` are the baselines.");
+    lines.push("\n* the default. `largest-class` and `nearest` are the baselines.\n".into());
+    lines.push(format!("Pictures and label maps are in {OUT}/; start with {OUT}/summary.png.\n"));
+    lines.join("\n")
 }

@@ -65,8 +65,8 @@ impl LabelMapFolder {
             let reason = "photographs and label maps in one folder can only be told apart by a suffix, got none";
             return Err(Error::parameter("label_suffix", reason));
         }
-        let mut images = images_by_stem(&config.images)?;
-        let mut labels = images_by_stem(&config.labels)?;
+        let mut images = image_files(&config.images)?;
+        let mut labels = image_files(&config.labels)?;
         if config.images == config.labels {
             images.retain(|stem, _| !stem.ends_with(&config.label_suffix));
         }
@@ -134,8 +134,24 @@ impl Dataset for LabelMapFolder {
     }
 }
 
-/// The image files of a folder by name without extension.
-fn images_by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+/// The image files (PNG, JPEG, TIFF, BMP, by extension) of a folder, by name without extension; hidden files
+/// and folders within are passed over.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read; [`Error::Format`] when two files differ in their extension only.
+///
+/// # Examples
+/// ```
+/// let folder = tempfile::tempdir().unwrap();
+/// for name in ["b.png", "a.JPG", "._a.jpg", "notes.txt"] {
+///     std::fs::write(folder.path().join(name), "").unwrap();
+/// }
+/// let files = coral_io::image_files(folder.path())?;
+/// assert_eq!(files.keys().collect::<Vec<_>>(), ["a", "b"]);
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+pub fn image_files(folder: impl AsRef<Path>) -> Result<BTreeMap<String, PathBuf>> {
+    let folder = folder.as_ref();
     let failed = |source| Error::io(folder, source);
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut paths = Vec::new();
@@ -146,10 +162,10 @@ fn images_by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     for path in paths {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let is_image = matches!(extension.as_str(), "png" | "jpg" | "jpeg" | "tif" | "tiff" | "bmp");
-        if !is_image || path.is_dir() {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_image || stem.starts_with('.') || path.is_dir() {
             continue;
         }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(other) = found.insert(stem, path.clone()) {
             return Err(Error::format(path, None, format!("has the same name as {}", other.display())));
         }

@@ -20,7 +20,7 @@ pub use atomic::write_atomically;
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
 pub use cover::write_cover;
-pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig};
+pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
 pub use pictures::{class_picture, draw_points, overlay, with_legend};
