@@ -148,15 +148,15 @@ impl<'a> Buckets<'a> {
         let (left, top) = self.cell_of([place[0] - radius, place[1] - radius]);
         let (right, bottom) = self.cell_of([place[0] + radius, place[1] + radius]);
         for row in top..=bottom {
-            self.visit(place, row, left..right + 1, found);
+            self.visit((place, radius * radius), row, left..right + 1, found);
         }
-        found.retain(|&(distance, _)| distance <= radius * radius);
         found.sort_unstable_by(by_distance);
     }
 
     /// The cells whose larger offset from the cell of `place` is `ring`.
     fn visit_ring(&self, place: [f64; 2], ring: usize, found: &mut Vec<Found>) {
         let (x, y) = self.cell_of(place);
+        let place = (place, f64::INFINITY);
         let (left, right) = (x.saturating_sub(ring), (x + ring + 1).min(self.columns));
         for row in y.saturating_sub(ring)..(y + ring + 1).min(self.rows) {
             if row.abs_diff(y) == ring {
@@ -172,10 +172,18 @@ impl<'a> Buckets<'a> {
         }
     }
 
-    fn visit(&self, place: [f64; 2], row: usize, columns: std::ops::Range<usize>, found: &mut Vec<Found>) {
+    /// The members of some cells of a row whose squared distance from the place is at most the limit.
+    fn visit(
+        &self,
+        (place, limit): ([f64; 2], f64),
+        row: usize,
+        columns: std::ops::Range<usize>,
+        found: &mut Vec<Found>,
+    ) {
         let base = row * self.columns;
         let members = &self.members[self.starts[base + columns.start]..self.starts[base + columns.end]];
-        found.extend(members.iter().map(|&i| (square_distance(place, self.positions[i]), i)));
+        let near = members.iter().map(|&i| (square_distance(place, self.positions[i]), i));
+        found.extend(near.filter(|near| near.0 <= limit));
     }
 }
 

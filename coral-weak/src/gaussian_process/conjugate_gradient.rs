@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2};
 use crate::parallel;
 
 /// A system is solved once the residual is this small a part of the right-hand side.
-const TOLERANCE: f64 = 1e-7;
+const TOLERANCE: f64 = 1e-9;
 const MAX_ITERATIONS: usize = 2_000;
 
 /// Solves `A x = b` for every column of `right`, where `A` is symmetric and positive definite: `diagonal` plus the
@@ -13,13 +13,16 @@ const MAX_ITERATIONS: usize = 2_000;
 /// # Errors
 /// [`Error::InvalidInput`] when a value is not finite or the system does not converge.
 pub(super) fn solve(diagonal: &[f64], rows: &[Vec<(usize, f64)>], right: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
-    let columns: Vec<Vec<f64>> = right.columns().into_iter().map(|column| column.to_vec()).collect();
-    let mut solution = Array2::zeros(right.dim());
-    let solved = parallel::map(columns, |column| solve_column(diagonal, rows, &column));
-    for (mut out, column) in solution.columns_mut().into_iter().zip(solved) {
-        out.iter_mut().zip(column?).for_each(|(out, value)| *out = value);
-    }
-    Ok(solution)
+    // Columns side by side in memory, so that each is solved where it stays.
+    let mut solution = Array2::zeros((right.ncols(), right.nrows()));
+    let columns = right.columns().into_iter().zip(solution.rows_mut()).collect();
+    let solved = parallel::map(columns, |(right, mut out)| -> Result<()> {
+        let column = solve_column(diagonal, rows, &right.to_vec())?;
+        out.iter_mut().zip(column).for_each(|(out, value)| *out = value);
+        Ok(())
+    });
+    solved.into_iter().collect::<Result<()>>()?;
+    Ok(solution.reversed_axes())
 }
 
 fn solve_column(diagonal: &[f64], rows: &[Vec<(usize, f64)>], right: &[f64]) -> Result<Vec<f64>> {

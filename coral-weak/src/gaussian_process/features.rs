@@ -89,13 +89,6 @@ fn standardized(values: Array1<f32>, areas: &[u32]) -> Array1<f32> {
     values.mapv(|value| ((f64::from(value) - mean) / deviation) as f32)
 }
 
-/// One-hot rows, N×C, of class indices.
-pub(super) fn one_hot(classes: &[u8], count: usize) -> Array2<f64> {
-    let mut rows = Array2::zeros((classes.len(), count));
-    classes.iter().enumerate().for_each(|(row, &class)| rows[[row, usize::from(class)]] = 1.0);
-    rows
-}
-
 /// The values of one class painted onto its superpixels, H×W.
 pub(super) fn painted(segments: &Superpixels, scores: ArrayView2<'_, f64>, class: usize) -> Array2<f32> {
     let column: Vec<f32> = scores.column(class).iter().map(|&score| score as f32).collect();

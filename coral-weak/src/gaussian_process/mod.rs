@@ -8,13 +8,13 @@ mod smoothing;
 
 use coral_core::image::{RgbImage, imageops};
 use coral_core::{Error, LabelMap, PointLabel, PointPropagator, Result, Size};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::blur::gaussian_blur;
 use crate::points::CanonicalPoints;
 use crate::{SlicConfig, Superpixels, lab_image, slic_lab};
-use regression::Places;
+use regression::{Observation, Places, merged};
 use smoothing::Smoothing;
 
 /// Settings of [`gaussian_process_labels`]. Lengths are relative to the image or to the
@@ -22,20 +22,21 @@ use smoothing::Smoothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GaussianProcessConfig {
-    /// About how many superpixels carry the regression, at least 1; never fewer than eight per point.
+    /// About how many superpixels carry the regression, at least 1. There are at least eight per point, while
+    /// they are eight pixels large.
     pub segments: u32,
-    /// [`SlicConfig::compactness`] of the superpixels, above 0.
+    /// [`SlicConfig::compactness`] of the superpixels, 0.001..=1000.
     pub compactness: f32,
-    /// How far a point's class reaches: the kernel's standard deviation in position, in mean distances between points. Above 0.
+    /// How far a point's class reaches: the kernel's standard deviation in position, in mean distances between points, 0.001..=1000.
     pub reach: f32,
     /// How alike places of one class look: the kernel's standard deviation in features, in standard
-    /// deviations of the image. Above 0.
+    /// deviations of the image, 0.001..=1000.
     pub similarity: f32,
-    /// Variance of the noise in the labels, against 1 for the classes themselves. Above 0.
+    /// Variance of the noise in the labels, against 1 for the classes themselves, 0.001..=1000.
     pub noise: f64,
-    /// Weight of agreement between neighbouring superpixels, per superpixel and point; 0 turns it off.
+    /// Weight of agreement between neighbouring superpixels, per superpixel and point, 0..=1000; 0 turns it off.
     pub smoothing: f64,
-    /// How fast the influence of a neighbouring superpixel falls with its difference in colour, at least 0.
+    /// How fast the influence of a neighbouring superpixel falls with its difference in colour, 0..=1e6.
     pub edge_falloff: f64,
     /// How much rare classes gain: the score of a class of n points is divided by n to this power. 0..=1.
     pub balance: f64,
@@ -72,24 +73,19 @@ impl GaussianProcessConfig {
         };
         at_least_one("segments", self.segments, 1)?;
         at_least_one("working_side", self.working_side, 16)?;
-        let positive = [
-            ("compactness", f64::from(self.compactness)),
-            ("reach", f64::from(self.reach)),
-            ("similarity", f64::from(self.similarity)),
-            ("noise", self.noise),
-        ];
-        for (name, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::parameter(name, format!("expected a number above 0, got {value}")));
-            }
-        }
-        for (name, value, most) in [
-            ("smoothing", self.smoothing, f64::MAX),
-            ("edge_falloff", self.edge_falloff, f64::MAX),
-            ("balance", self.balance, 1.0),
+        // Beyond these bounds numbers overflow or the linear systems cannot be solved in double precision.
+        for (name, value, (least, most)) in [
+            ("compactness", f64::from(self.compactness), (1e-3, 1e3)),
+            ("reach", f64::from(self.reach), (1e-3, 1e3)),
+            ("similarity", f64::from(self.similarity), (1e-3, 1e3)),
+            ("noise", self.noise, (1e-3, 1e3)),
+            ("smoothing", self.smoothing, (0.0, 1e3)),
+            ("edge_falloff", self.edge_falloff, (0.0, 1e6)),
+            ("balance", self.balance, (0.0, 1.0)),
         ] {
-            if !(0.0..=most).contains(&value) {
-                return Err(Error::parameter(name, format!("expected a number from 0 to {most}, got {value}")));
+            // Settings in single precision may lie a rounding below a bound.
+            if !(least * (1.0 - 1e-6)..=most).contains(&value) {
+                return Err(Error::parameter(name, format!("expected a number from {least} to {most}, got {value}")));
             }
         }
         Ok(())
@@ -149,6 +145,11 @@ pub fn gaussian_process_labels(
 const SCORE_BLUR: f32 = 0.05;
 /// Superpixels per point, at least.
 const SEGMENTS_PER_POINT: u32 = 8;
+/// Pixels of the working copy per superpixel, at least, where points alone ask for more superpixels.
+const PIXELS_PER_SEGMENT: usize = 8;
+/// With more points than this, those of one class in one superpixel count as one. It bounds time and memory for points
+/// that are crowded in a part of the image.
+const MOST_SINGLE_POINTS: usize = 4096;
 
 /// The image with its long side brought down to `side`, unless it is short enough.
 fn working_copy(image: &RgbImage, side: u32) -> Option<RgbImage> {
@@ -184,7 +185,8 @@ fn segment_scores(
         let blurred = gaussian_blur(plane.view(), unit);
         plane.assign(&blurred);
     }
-    let wanted = config.segments.max(SEGMENTS_PER_POINT.saturating_mul(points.len() as u32));
+    let most = (size.pixels() / PIXELS_PER_SEGMENT) as u32;
+    let wanted = config.segments.max(SEGMENTS_PER_POINT.saturating_mul(points.len() as u32).min(most));
     let slic = SlicConfig { segments: wanted, compactness: config.compactness, ..SlicConfig::default() };
     let segments = slic_lab(&smooth, &slic)?;
 
@@ -192,43 +194,54 @@ fn segment_scores(
     features /= config.similarity * std::f32::consts::SQRT_2;
     let scale = 1.0 / (config.reach * mean_spacing(size, points.len()));
     let centroids = segments.centroids();
-    let positions = Array2::from_shape_fn((centroids.len(), 2), |(row, axis)| centroids[row][axis] * scale);
-    let queries = Places { positions, features };
-    let observed = observations(points, original, &segments, &queries, scale);
-
-    let targets = features::one_hot(&canonical.class_index, canonical.classes.len());
-    let mut scores = regression::posterior_mean(&observed, targets.view(), &queries, config.noise)?;
+    let positions = centroids.into_iter().map(|place| place.map(|v| f64::from(v * scale))).collect();
+    let mut observed = observations(canonical, original, &segments, scale);
+    if observed.len() > MOST_SINGLE_POINTS {
+        observed = merged(observed);
+    }
+    let places = Places { positions, features };
+    let mut scores = regression::posterior_mean(&observed, &places, canonical.classes.len(), config.noise)?;
     if config.smoothing > 0.0 {
         let strength = config.smoothing * f64::from(segments.count()) / points.len() as f64;
         let smoothing = Smoothing { strength, falloff: config.edge_falloff };
         let colors = features::segment_colors(&lab, &segments)?;
         scores = smoothing::smooth_scores(scores.view(), colors.view(), &segments.adjacency(), smoothing)?;
     }
-    for (mut column, target) in scores.columns_mut().into_iter().zip(targets.columns()) {
-        column *= target.sum().powf(-config.balance);
+    let mut sizes = vec![0.0_f64; canonical.classes.len()];
+    canonical.class_index.iter().for_each(|&class| sizes[usize::from(class)] += 1.0);
+    for (mut column, size) in scores.columns_mut().into_iter().zip(sizes) {
+        column *= size.powf(-config.balance);
     }
     Ok((segments, scores))
 }
 
-/// The points as places: their own position, the features of the superpixel they lie in.
-fn observations(points: &[PointLabel], original: Size, segments: &Superpixels, queries: &Places, scale: f32) -> Places {
+/// The points at their own positions, with the features of the superpixels they lie in.
+fn observations(canonical: &CanonicalPoints, original: Size, segments: &Superpixels, scale: f32) -> Vec<Observation> {
     let size = segments.size();
     let along = |pixel: u32, from: u32, to: u32| (pixel as f32 + 0.5) * to as f32 / from as f32;
-    let mut positions = Array2::zeros((points.len(), 2));
-    let mut rows = Vec::with_capacity(points.len());
-    for (mut position, p) in positions.outer_iter_mut().zip(points) {
+    let observe = |(p, &class): (&PointLabel, &u8)| {
         let x = along(p.x, original.width, size.width);
         let y = along(p.y, original.height, size.height);
-        position[0] = (x - 0.5) * scale;
-        position[1] = (y - 0.5) * scale;
         let row = (y as usize).min(size.height as usize - 1);
         let column = (x as usize).min(size.width as usize - 1);
-        rows.push(segments.labels()[[row, column]] as usize);
-    }
-    Places { positions, features: queries.features.select(Axis(0), &rows) }
+        let position = [x, y].map(|v| f64::from((v - 0.5) * scale));
+        Observation { position, place: segments.labels()[[row, column]] as usize, class, points: 1 }
+    };
+    canonical.points.iter().zip(&canonical.class_index).map(observe).collect()
 }
 
 /// The propagator to use when nothing speaks for another: see [`gaussian_process_labels`].
+///
+/// # Examples
+/// ```
+/// use coral_core::{PointLabel, PointPropagator, image::RgbImage};
+/// use coral_weak::{GaussianProcessConfig, GaussianProcessPropagator};
+/// let propagator = GaussianProcessPropagator::new(GaussianProcessConfig { reach: 0.8, ..Default::default() })?;
+/// let labels = propagator.propagate(&RgbImage::new(8, 4), &[PointLabel { x: 2, y: 1, class: 9 }])?;
+/// assert_eq!((labels.dim(), labels[[3, 7]]), ((4, 8), 9));
+/// assert!(GaussianProcessPropagator::new(GaussianProcessConfig { noise: 0.0, ..Default::default() }).is_err());
+/// # Ok::<(), coral_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct GaussianProcessPropagator {
     config: GaussianProcessConfig,

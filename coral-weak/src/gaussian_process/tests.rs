@@ -54,6 +54,44 @@ fn many_classes_and_points_work() {
     assert!(points.iter().all(|p| labels[[p.y as usize, p.x as usize]] == p.class));
 }
 
+/// Two colours in bands along the image; all points are crowded at its left end.
+#[test]
+fn places_far_from_all_points_take_the_class_that_looks_like_them() {
+    let mut rng = SeededRng::new(5);
+    let image = RgbImage::from_fn(600, 60, |_, y| {
+        let base = if y < 30 { [120, 100, 60] } else { [60, 130, 130] };
+        Rgb(base.map(|level: u8| level + rng.below(20) as u8))
+    });
+    let class = |y: u32| if y < 30 { 7 } else { 2 };
+    let points: Vec<_> =
+        (0..400_u32).map(|i| (i % 10, 3 * (i / 10 % 20))).map(|(x, y)| PointLabel { x, y, class: class(y) }).collect();
+    let labels = gaussian_process_labels(&image, &points, &GaussianProcessConfig::default()).unwrap();
+    for x in [100, 300, 599] {
+        assert_eq!((labels[[10, x]], labels[[50, x]]), (7, 2), "{x}");
+    }
+}
+
+#[test]
+fn the_systems_can_be_solved_at_the_bounds_of_the_settings() {
+    let (image, truth) = disc(Size { width: 90, height: 70 });
+    let points: Vec<_> = (0..400_usize)
+        .map(|i| (i * 7 % 90, i * 11 % 35))
+        .map(|(x, y)| PointLabel { x: x as u32, y: y as u32, class: truth[[y, x]] })
+        .collect();
+    for extreme in [1e-3_f32, 1e3] {
+        let exact = GaussianProcessConfig { noise: 1e-3, smoothing: 1e3, ..Default::default() };
+        for config in [
+            GaussianProcessConfig { reach: extreme, ..exact.clone() },
+            GaussianProcessConfig { similarity: extreme, ..exact.clone() },
+            GaussianProcessConfig { reach: extreme, similarity: extreme, edge_falloff: 0.0, ..exact.clone() },
+            GaussianProcessConfig { compactness: extreme, edge_falloff: 1e6, ..exact.clone() },
+        ] {
+            let labels = gaussian_process_labels(&image, &points, &config);
+            assert!(labels.is_ok(), "{config:?}: {labels:?}");
+        }
+    }
+}
+
 #[test]
 fn bad_settings_name_their_field() {
     let text = |config: GaussianProcessConfig| GaussianProcessPropagator::new(config).unwrap_err().to_string();
@@ -61,8 +99,11 @@ fn bad_settings_name_their_field() {
     for (config, expected) in [
         (GaussianProcessConfig { segments: 0, ..default() }, "`segments`: expected at least 1, got 0"),
         (GaussianProcessConfig { working_side: 3, ..default() }, "`working_side`: expected at least 16, got 3"),
-        (GaussianProcessConfig { noise: 0.0, ..default() }, "`noise`: expected a number above 0, got 0"),
-        (GaussianProcessConfig { reach: f32::NAN, ..default() }, "`reach`: expected a number above 0, got NaN"),
+        (GaussianProcessConfig { noise: 0.0, ..default() }, "`noise`: expected a number from 0.001 to 1000, got 0"),
+        (
+            GaussianProcessConfig { reach: f32::NAN, ..default() },
+            "`reach`: expected a number from 0.001 to 1000, got NaN",
+        ),
         (GaussianProcessConfig { balance: 1.5, ..default() }, "`balance`: expected a number from 0 to 1, got 1.5"),
         (GaussianProcessConfig { smoothing: -1.0, ..default() }, "`smoothing`"),
     ] {
