@@ -4,6 +4,8 @@
 use coral_core::{Error, FeatureMap, Result, Size};
 use ndarray::{ArrayView3, ArrayViewMut2, s};
 
+use crate::between::{Between, betweens};
+
 /// Larger values would overflow when squared and summed in f32.
 const LIMIT: f32 = 1e15;
 
@@ -25,26 +27,6 @@ pub(crate) fn check_features(features: &FeatureMap) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Two neighbouring cells and the share of the second.
-#[derive(Debug, Clone, Copy)]
-struct Between {
-    first: usize,
-    second: usize,
-    share: f32,
-}
-
-/// The cells around the centres of `pixels` pixels on a line of `cells` cells; beyond the
-/// outermost centres the outermost cell.
-fn betweens(cells: usize, pixels: usize) -> Vec<Between> {
-    let scale = cells as f64 / pixels as f64;
-    let between = |pixel: usize| {
-        let place = ((pixel as f64 + 0.5) * scale - 0.5).clamp(0.0, (cells - 1) as f64);
-        let first = place as usize;
-        Between { first, second: (first + 1).min(cells - 1), share: (place - first as f64) as f32 }
-    };
-    (0..pixels).map(between).collect()
 }
 
 /// Bilinear interpolation of D×h×w values at the pixels of an image.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod between;
 mod blur;
 mod classical_features;
 mod delaunay;

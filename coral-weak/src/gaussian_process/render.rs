@@ -2,6 +2,7 @@ use coral_core::Size;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
 use super::features::painted;
+use crate::between::{Between, betweens};
 use crate::blur::gaussian_blur;
 use crate::{Superpixels, parallel};
 
@@ -20,8 +21,8 @@ pub(super) fn largest_score(
 ) -> Array2<u8> {
     let mut best = Array2::from_elem(target.shape(), f32::NEG_INFINITY);
     let mut columns = Array2::zeros(target.shape());
-    let across = Steps::new(segments.size().width, target.width);
-    let down = Steps::new(segments.size().height, target.height);
+    let across = betweens(segments.size().width as usize, target.width as usize);
+    let down = betweens(segments.size().height as usize, target.height as usize);
     let classes: Vec<usize> = (0..scores.ncols()).collect();
     for chunk in classes.chunks(CLASSES_AT_ONCE) {
         let planes =
@@ -42,39 +43,23 @@ struct Band<'a> {
     columns: ArrayViewMut2<'a, u8>,
 }
 
-fn fill_band(mut band: Band<'_>, first: usize, planes: &[Array2<f32>], (across, down): (&Steps, &Steps)) {
+fn fill_band(mut band: Band<'_>, first_class: usize, planes: &[Array2<f32>], (across, down): (&[Between], &[Between])) {
     let mut blend = Vec::new();
     for (row, (mut best, mut columns)) in band.best.outer_iter_mut().zip(band.columns.outer_iter_mut()).enumerate() {
-        let (above, below, share) = down.0[band.top + row];
+        let Between { first: above, second: below, share } = down[band.top + row];
         for (index, plane) in planes.iter().enumerate() {
             blend.clear();
             let pairs = plane.row(above).into_iter().zip(plane.row(below));
             blend.extend(pairs.map(|(above, below)| above + share * (below - above)));
-            let column = (first + index) as u8;
-            for ((best, winner), &(left, right, share)) in best.iter_mut().zip(&mut columns).zip(&across.0) {
-                let score = blend[left] + share * (blend[right] - blend[left]);
+            let column = (first_class + index) as u8;
+            for ((best, winner), at) in best.iter_mut().zip(&mut columns).zip(across) {
+                let score = blend[at.first] + at.share * (blend[at.second] - blend[at.first]);
                 if score > *best {
                     *best = score;
                     *winner = column;
                 }
             }
         }
-    }
-}
-
-/// For every pixel of the target along one axis: the two source pixels it lies between and
-/// the share of the second.
-struct Steps(Vec<(usize, usize, f32)>);
-
-impl Steps {
-    fn new(source: u32, target: u32) -> Self {
-        let step = |pixel: u32| {
-            let at = (f64::from(pixel) + 0.5) * f64::from(source) / f64::from(target) - 0.5;
-            let at = at.clamp(0.0, f64::from(source - 1));
-            let first = at as usize;
-            (first, (first + 1).min(source as usize - 1), at.fract() as f32)
-        };
-        Self((0..target).map(step).collect())
     }
 }
 
