@@ -14,7 +14,7 @@ pub(super) fn reduce_image(image: &RgbImage, size: Size) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (columns, rows) = (size.width as usize, size.height as usize);
     let mut reduced = RgbImage::new(size.width, size.height);
-    let mut sums = vec![[0u32; 3]; columns];
+    let mut sums = vec![[0u64; 3]; columns];
     for (row, out) in reduced.chunks_exact_mut(3 * columns).enumerate() {
         sums.fill([0; 3]);
         let (top, bottom) = (start(row, rows, height), start(row + 1, rows, height));
@@ -22,13 +22,13 @@ pub(super) fn reduce_image(image: &RgbImage, size: Size) -> RgbImage {
             let pixels = line.as_chunks::<3>().0;
             for (column, sum) in sums.iter_mut().enumerate() {
                 for pixel in &pixels[start(column, columns, width)..start(column + 1, columns, width)] {
-                    (0..3).for_each(|channel| sum[channel] += u32::from(pixel[channel]));
+                    (0..3).for_each(|channel| sum[channel] += u64::from(pixel[channel]));
                 }
             }
         }
         for (column, (out, sum)) in out.as_chunks_mut::<3>().0.iter_mut().zip(&sums).enumerate() {
             let across = start(column + 1, columns, width) - start(column, columns, width);
-            let area = (across * (bottom - top)) as u32;
+            let area = (across * (bottom - top)) as u64;
             *out = sum.map(|sum| ((sum + area / 2) / area) as u8);
         }
     }
@@ -64,5 +64,12 @@ mod tests {
         let mut out = Array2::zeros((1, 2));
         reduce_plane(&array![[1.0, 3.0, 5.0], [1.0, 3.0, 9.0]], out.view_mut());
         assert_eq!(out, array![[1.0, 5.0]]);
+    }
+
+    #[test]
+    fn a_block_of_many_white_pixels_is_white() {
+        // The sum of a channel is above 2^32.
+        let image = RgbImage::from_pixel(4200, 4100, Rgb([255; 3]));
+        assert_eq!(reduce_image(&image, Size { width: 1, height: 1 }).as_raw(), &[255; 3]);
     }
 }
