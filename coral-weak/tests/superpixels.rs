@@ -125,6 +125,9 @@ fn unusual_images_work() {
     assert_eq!((flat.count(), flat.sizes().into_iter().min()), (24, Some(100)));
     let error = slic(&RgbImage::new(0, 5), &config(4)).unwrap_err().to_string();
     assert!(error.contains("invalid input `image`: expected 1 to 4294967295 pixels, got 0"), "{error}");
+    let mut lab = lab_image(&RgbImage::new(5, 5));
+    lab[[1, 2, 3]] = f32::NAN;
+    assert!(slic_lab(&lab, &config(4)).unwrap_err().to_string().contains("`lab`: expected finite values only"));
     assert!(slic(&RgbImage::new(5, 5), &config(0)).unwrap_err().to_string().contains("`segments`"));
 }
 

@@ -102,7 +102,8 @@ pub fn slic(image: &RgbImage, config: &SlicConfig) -> Result<Superpixels> {
 /// [`slic`] of three planes in Lab units, 3×H×W, as [`lab_image`] makes them: convert once, split at several scales.
 ///
 /// # Errors
-/// As [`slic`], and [`Error::ShapeMismatch`] unless there are three planes.
+/// As [`slic`], [`Error::ShapeMismatch`] unless there are three planes, and [`Error::InvalidInput`] for values that are
+/// not finite.
 pub fn slic_lab(lab: &Array3<f32>, config: &SlicConfig) -> Result<Superpixels> {
     config.validate()?;
     let (channels, height, width) = lab.dim();
@@ -111,6 +112,9 @@ pub fn slic_lab(lab: &Array3<f32>, config: &SlicConfig) -> Result<Superpixels> {
     }
     if lab.is_empty() || u32::try_from(height * width).is_err() {
         return Err(Error::input("image", format!("expected 1 to {} pixels, got {}", u32::MAX, height * width)));
+    }
+    if !lab.iter().all(|value| value.is_finite()) {
+        return Err(Error::input("lab", "expected finite values only"));
     }
     let _span = tracing::debug_span!("slic", width, height, segments = config.segments).entered();
     let standard = lab.as_standard_layout();
