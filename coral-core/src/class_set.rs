@@ -7,7 +7,7 @@ use crate::{ClassId, Error, LabelMap, PointLabel, Result, UNLABELED};
 pub struct Class {
     /// The id in label maps, 0–254.
     pub id: ClassId,
-    /// The name, unique in the set (compared without case).
+    /// The name, unique in the set (compared without case and surrounding blanks).
     pub name: String,
     /// The colour in pictures, RGB.
     pub color: [u8; 3],
@@ -138,7 +138,7 @@ impl ClassSet {
             if class.name.trim().is_empty() {
                 return fail(format!("class {} has no name", class.id));
             }
-            if !names.insert(class.name.to_lowercase()) {
+            if !names.insert(class.name.trim().to_lowercase()) {
                 return fail(format!("the name `{}` occurs twice", class.name));
             }
         }
@@ -366,6 +366,7 @@ mod tests {
             (vec![class(255, "a", None)], "which means unlabelled"),
             (vec![class(0, "a", None), class(0, "b", None)], "id 0 occurs twice"),
             (vec![class(0, "Sand", None), class(1, "sand", None)], "occurs twice"),
+            (vec![class(0, "sand ", None), class(1, "sand", None)], "occurs twice"),
             (vec![class(0, " ", None)], "has no name"),
             (vec![class(0, "a", Some(4))], "parent 4 of `a` is not in the set"),
             (vec![class(0, "a", Some(1)), class(1, "b", Some(0))], "form a cycle"),
