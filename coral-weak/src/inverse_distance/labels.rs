@@ -246,7 +246,7 @@ impl<W: Fn(f32, f32) -> f32 + Copy> Voter<W> {
     /// Per lane the smallest squared distance, and the largest that still takes part.
     fn limits(&mut self) -> (Lanes, Lanes) {
         let keep = match self.neighbours {
-            Neighbours::Nearest(k) => k.min(self.squares.len()),
+            Neighbours::Nearest(k) if k < self.squares.len() => k,
             _ => 1,
         };
         self.smallest.clear();
@@ -264,9 +264,10 @@ impl<W: Fn(f32, f32) -> f32 + Copy> Voter<W> {
             }
         }
         let limit = match self.neighbours {
-            Neighbours::Nearest(_) => self.smallest[keep - 1],
+            Neighbours::Nearest(k) if k < self.squares.len() => self.smallest[keep - 1],
             Neighbours::Within(radius) => [(radius * radius) as f32; LANES],
-            Neighbours::All => [f32::INFINITY; LANES],
+            // As many as there are, or more.
+            Neighbours::Nearest(_) | Neighbours::All => [f32::INFINITY; LANES],
         };
         (self.smallest[0], limit)
     }
