@@ -36,6 +36,15 @@ pub fn largest_class_labels(size: Size, points: &[PointLabel]) -> Result<LabelMa
 
 /// The baseline that every method must beat clearly: one class for the whole image,
 /// see [`largest_class_labels`].
+///
+/// # Examples
+/// ```
+/// use coral_core::{PointLabel, PointPropagator, image::RgbImage};
+/// use coral_weak::LargestClassPropagator;
+/// let labels = LargestClassPropagator.propagate(&RgbImage::new(8, 4), &[PointLabel { x: 2, y: 1, class: 9 }])?;
+/// assert_eq!((labels.dim(), labels[[3, 7]]), ((4, 8), 9));
+/// # Ok::<(), coral_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LargestClassPropagator;
 

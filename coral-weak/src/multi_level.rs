@@ -66,7 +66,11 @@ impl MultiLevelConfig {
         (0..self.levels).map(level).collect()
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Checks every field against its documented range.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field.
+    pub fn validate(&self) -> Result<()> {
         if self.coarsest == 0 || self.coarsest > self.finest {
             let reason = format!("expected 1 to `finest` = {}, got {}", self.finest, self.coarsest);
             return Err(Error::parameter("coarsest", reason));

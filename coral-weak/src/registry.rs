@@ -47,7 +47,7 @@ pub const METHODS: &[Method] = &[
     },
     Method {
         name: "inverse-distance",
-        summary: "points vote with the inverse square of their distance",
+        summary: "the 4 nearest points vote with the inverse 4th power of their distance",
         build: || Ok(Box::<InverseDistancePropagator>::default()),
     },
     Method {
@@ -133,6 +133,27 @@ mod tests {
         for method in METHODS {
             let checked = check_point_propagator(&method.build().unwrap());
             assert!(checked.is_ok(), "{}: {checked:?}", method.name);
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn no_method_depends_on_the_number_of_threads() {
+        use coral_core::image::{Rgb, RgbImage};
+        use coral_core::{PointLabel, SeededRng};
+        let mut rng = SeededRng::new(6);
+        let image = RgbImage::from_fn(173, 131, |x, y| {
+            Rgb([(x / 20 * 23) as u8, (y / 15 * 17) as u8, 60].map(|level: u8| level + rng.below(40) as u8))
+        });
+        let points: Vec<_> =
+            (0..70).map(|i| PointLabel { x: i * 41 % 173, y: i * 29 % 131, class: (i % 6) as u8 }).collect();
+        for method in METHODS {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| method.build().unwrap().propagate(&image, &points).unwrap())
+            };
+            let one = run(1);
+            assert!(one == run(2) && one == run(3), "{}", method.name);
         }
     }
 

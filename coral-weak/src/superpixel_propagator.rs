@@ -64,7 +64,11 @@ impl Default for SuperpixelConfig {
 }
 
 impl SuperpixelConfig {
-    fn validate(&self) -> Result<()> {
+    /// Checks every field against its documented range.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field.
+    pub fn validate(&self) -> Result<()> {
         self.slic.validate()?;
         if self.color_scale > 0.0 {
             return Ok(());
