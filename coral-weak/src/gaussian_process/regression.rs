@@ -3,7 +3,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::conjugate_gradient::solve;
 use crate::parallel::{self, for_each_chunk};
-use crate::samples::{Buckets, Found};
+use crate::samples::{Buckets, Found, square_distance};
 
 /// Terms of a sum that are below e^-16 (1e-7) of its largest are dropped.
 const NEGLIGIBLE: f64 = 16.0;
@@ -63,13 +63,13 @@ pub(super) fn posterior_mean(
     let mut means = Array2::zeros((places.positions.len(), classes));
     if let (Some(flat), 1..) = (means.as_slice_mut(), classes) {
         for_each_chunk(flat, PLACES_PER_TASK * classes, |task, rows| {
-            let (mut found, mut exponents) = (Vec::new(), Vec::new());
+            let mut search = Search::default();
             for (row, mean) in rows.chunks_mut(classes).enumerate() {
                 let place = task * PLACES_PER_TASK + row;
-                kernel.exponents((places.positions[place], place), &mut found, &mut exponents);
-                let least = exponents.iter().map(|&(exponent, _)| exponent).fold(f64::INFINITY, f64::min);
+                let least = kernel.search((places.positions[place], place), &mut search);
                 let lift = (least - FAINTEST).max(0.0);
-                for &(exponent, index) in exponents.iter().filter(|(exponent, _)| *exponent < least + NEGLIGIBLE) {
+                for &(exponent, index) in search.exponents.iter().filter(|(exponent, _)| *exponent < least + NEGLIGIBLE)
+                {
                     let kernel = (lift - exponent).exp();
                     mean.iter_mut().zip(weights.row(index)).for_each(|(mean, weight)| *mean += kernel * weight);
                 }
@@ -77,6 +77,16 @@ pub(super) fn posterior_mean(
         });
     }
     Ok(means)
+}
+
+/// The working memory of the searches at places that follow each other.
+#[derive(Default)]
+struct Search {
+    found: Vec<Found>,
+    /// Exponents and observations.
+    exponents: Vec<(f64, usize)>,
+    /// The observation of the least exponent.
+    best: Option<usize>,
 }
 
 /// The kernel between observations and places.
@@ -98,16 +108,24 @@ impl Kernel<'_> {
         f64::from(squares)
     }
 
-    /// The exponents, without sign, of all observations at a place that are not negligible beside the least, and of some others.
-    fn exponents(&self, (position, place): ([f64; 2], usize), found: &mut Vec<Found>, out: &mut Vec<(f64, usize)>) {
-        // Any few observations bound the least exponent, and it the distance of those that matter.
-        const CLOSEST: usize = 4;
+    /// Finds the exponents, without sign, of all observations at a place that are not negligible beside the least (and
+    /// of some others), and returns the least.
+    fn search(&self, (position, place): ([f64; 2], usize), search: &mut Search) -> f64 {
+        let Search { found, exponents, best } = search;
         let exponent = |&(square, index): &Found| (0.5 * square + self.difference(place, index), index);
-        self.buckets.nearest(position, CLOSEST, found);
-        let bound = found.iter().map(|near| exponent(near).0).fold(f64::INFINITY, f64::min);
+        // Any observation bounds the least exponent, and that the distance of those that matter. The best of the
+        // place before is a good one.
+        let known = best.unwrap_or_else(|| {
+            self.buckets.nearest(position, 1, found);
+            found.first().map_or(0, |&(_, index)| index)
+        });
+        let (bound, _) = exponent(&(square_distance(position, self.observed[known].position), known));
         self.buckets.within(position, (2.0 * (bound + NEGLIGIBLE)).sqrt(), found);
-        out.clear();
-        out.extend(found.iter().map(exponent));
+        exponents.clear();
+        exponents.extend(found.iter().map(exponent));
+        let least = exponents.iter().copied().min_by(|a, b| a.0.total_cmp(&b.0));
+        *best = least.map(|(_, index)| index);
+        least.map_or(0.0, |(exponent, _)| exponent)
     }
 
     /// The N×C solution of `(K + noise) weights = indicators of the classes`.
@@ -131,7 +149,6 @@ impl Kernel<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::square_distance;
     use coral_core::SeededRng;
     use proptest::prelude::*;
 
