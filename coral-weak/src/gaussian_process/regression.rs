@@ -202,7 +202,7 @@ mod tests {
         let observe = |_| {
             let place = rng.below(50);
             // Crowded into a corner in every third scene.
-            let shrink = if seed % 3 == 0 { 0.2 } else { 1.0 };
+            let shrink = if seed.is_multiple_of(3) { 0.2 } else { 1.0 };
             let position = positions[place].map(|v| v * shrink + 0.1 * rng.normal());
             Observation { position, place, class: rng.below(3) as u8, points: 1 }
         };
