@@ -11,10 +11,10 @@ mod types;
 
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
-pub use progress::{CountingProgress, NoProgress, Progress};
+pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
 pub use traits::{
-    Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, PromptableSegmenter,
+    Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, Progress, PromptableSegmenter,
     PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{

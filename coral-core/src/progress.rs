@@ -1,30 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where a long job reports how far it is. Libraries never print; an application
-/// implements this with a progress bar, a log line or nothing ([`NoProgress`]).
-///
-/// # Examples
-/// ```
-/// use coral_core::{CountingProgress, Progress};
-/// fn long_job(progress: &dyn Progress) {
-///     progress.start(3, "frames");
-///     (0..3).for_each(|_| progress.advance(1));
-///     progress.finish();
-/// }
-/// let counter = CountingProgress::default();
-/// long_job(&counter);
-/// assert_eq!(counter.done(), 3);
-/// ```
-pub trait Progress: Send + Sync {
-    /// A stage of `total` steps begins; `stage` says what a step is.
-    fn start(&self, total: u64, stage: &str);
-
-    /// `steps` more are done. May be called from several threads.
-    fn advance(&self, steps: u64);
-
-    /// The stage is over.
-    fn finish(&self);
-}
+use crate::Progress;
 
 /// Reports to nobody.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,16 +31,4 @@ impl Progress for CountingProgress {
         self.done.fetch_add(steps, Ordering::Relaxed);
     }
     fn finish(&self) {}
-}
-
-impl<P: Progress + ?Sized> Progress for &P {
-    fn start(&self, total: u64, stage: &str) {
-        (**self).start(total, stage);
-    }
-    fn advance(&self, steps: u64) {
-        (**self).advance(steps);
-    }
-    fn finish(&self) {
-        (**self).finish();
-    }
 }

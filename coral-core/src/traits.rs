@@ -1,7 +1,7 @@
 //! Every public trait of the coral crates.
 //!
-//! Inference takes `&self`; every trait is `Send + Sync` and object-safe, and references
-//! and boxes of an implementation implement it too. Pre-processing belongs to the
+//! Inference takes `&self`; every trait is `Send + Sync` and object-safe. References and boxes of an
+//! implementation implement it too, but for [`Metric`] and training, which need `&mut self`. Pre-processing belongs to the
 //! implementation: images come as they are, results are in the image's pixels.
 
 use image::RgbImage;
@@ -182,6 +182,32 @@ pub trait TrainSegmenter: Segmenter {
     fn fit_epoch(&mut self, images: &dyn Dataset<Item = LabeledImage>, seed: u64) -> Result<EpochReport>;
 }
 
+/// Where a long job reports how far it is. Libraries never print; an application
+/// implements this with a progress bar, a log line or nothing ([`NoProgress`]).
+///
+/// # Examples
+/// ```
+/// use coral_core::{CountingProgress, Progress};
+/// fn long_job(progress: &dyn Progress) {
+///     progress.start(3, "frames");
+///     (0..3).for_each(|_| progress.advance(1));
+///     progress.finish();
+/// }
+/// let counter = CountingProgress::default();
+/// long_job(&counter);
+/// assert_eq!(counter.done(), 3);
+/// ```
+pub trait Progress: Send + Sync {
+    /// A stage of `total` steps begins; `stage` says what a step is.
+    fn start(&self, total: u64, stage: &str);
+
+    /// `steps` more are done. May be called from several threads.
+    fn advance(&self, steps: u64);
+
+    /// The stage is over.
+    fn finish(&self);
+}
+
 /// Implements traits with `&self` methods for `&T` and `Box<T>`.
 macro_rules! forward {
     ($($trait:ident $({ type $assoc:ident; })? {
@@ -199,6 +225,11 @@ macro_rules! forward {
 }
 
 forward! {
+    Progress {
+        fn start(&self, total: u64, stage: &str) -> ();
+        fn advance(&self, steps: u64) -> ();
+        fn finish(&self) -> ();
+    }
     Dataset { type Item; } {
         fn len(&self) -> usize;
         fn get(&self, index: usize) -> Result<T::Item>;

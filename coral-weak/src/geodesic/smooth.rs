@@ -1,71 +1,18 @@
+use coral_core::Size;
 use coral_core::image::RgbImage;
+use ndarray::Array2;
 
-use crate::parallel::{BAND_ROWS, for_each_chunk};
+use crate::blur::gaussian_blur;
+use crate::parallel;
 
-/// The image smoothed by a Gaussian of standard deviation `sigma` (pixels), edge pixels repeated.
+/// The image smoothed by a Gaussian of standard deviation `sigma` (pixels), row by row.
 pub(super) fn smooth_rgb(image: &RgbImage, sigma: f32) -> Vec<[f32; 3]> {
-    let width = image.width() as usize;
-    let source = image.as_raw().as_chunks::<3>().0;
-    let kernel = half_kernel(sigma);
-    let mut across = vec![[0.0; 3]; source.len()];
-    for_each_chunk(&mut across, BAND_ROWS * width, |band, rows| {
-        let mut padded = Vec::new();
-        for (row, out) in rows.chunks_mut(width).enumerate() {
-            let pixels = &source[(band * BAND_ROWS + row) * width..][..width];
-            blur_row(pixels, &kernel, &mut padded, out);
-        }
+    let (shape, pixels) = (Size::of(image).shape(), image.as_raw().as_chunks::<3>().0);
+    let planes = parallel::map(vec![0, 1, 2], |channel| {
+        let plane = Array2::from_shape_fn(shape, |(y, x)| f32::from(pixels[y * shape.1 + x][channel]));
+        gaussian_blur(plane.view(), sigma)
     });
-    if kernel.len() == 1 {
-        return across;
-    }
-    let mut smoothed = vec![[0.0; 3]; source.len()];
-    let last = source.len() / width.max(1) - 1;
-    for_each_chunk(&mut smoothed, BAND_ROWS * width, |band, rows| {
-        for (row, out) in rows.chunks_mut(width).enumerate() {
-            let y = band * BAND_ROWS + row;
-            for (offset, &weight) in kernel.iter().enumerate() {
-                let above = &across[y.saturating_sub(offset) * width..][..width];
-                let below = &across[(y + offset).min(last) * width..][..width];
-                let share = if offset == 0 { weight / 2.0 } else { weight };
-                for ((to, a), b) in
-                    out.as_flattened_mut().iter_mut().zip(above.as_flattened()).zip(below.as_flattened())
-                {
-                    *to += share * (a + b);
-                }
-            }
-        }
-    });
-    smoothed
-}
-
-/// The weights at offsets 0, 1, … up to three deviations; the full kernel sums to 1.
-fn half_kernel(sigma: f32) -> Vec<f32> {
-    if sigma < 0.2 {
-        return vec![1.0];
-    }
-    let reach = (3.0 * sigma).ceil() as usize;
-    let mut kernel: Vec<f32> = (0..=reach).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
-    let total = 2.0 * kernel.iter().sum::<f32>() - kernel[0];
-    kernel.iter_mut().for_each(|weight| *weight /= total);
-    kernel
-}
-
-fn blur_row(pixels: &[[u8; 3]], kernel: &[f32], padded: &mut Vec<[f32; 3]>, out: &mut [[f32; 3]]) {
-    let reach = kernel.len() - 1;
-    let (first, last) = (pixels[0], pixels[pixels.len() - 1]);
-    let edge = |color: [u8; 3]| std::iter::repeat_n(color, reach);
-    padded.clear();
-    padded.extend(edge(first).chain(pixels.iter().copied()).chain(edge(last)).map(|color| color.map(f32::from)));
-    let flat = out.as_flattened_mut();
-    flat.fill(0.0);
-    for (offset, &weight) in kernel.iter().enumerate() {
-        let left = padded[reach - offset..][..pixels.len()].as_flattened();
-        let right = padded[reach + offset..][..pixels.len()].as_flattened();
-        let share = if offset == 0 { weight / 2.0 } else { weight };
-        for ((to, a), b) in flat.iter_mut().zip(left).zip(right) {
-            *to += share * (a + b);
-        }
-    }
+    planes[0].iter().zip(&planes[1]).zip(&planes[2]).map(|((&r, &g), &b)| [r, g, b]).collect()
 }
 
 #[cfg(test)]
