@@ -13,12 +13,17 @@ pub(crate) fn gaussian_blur(plane: ArrayView2<'_, f32>, sigma: f32) -> Array2<f3
     if sigma <= 0.0 || plane.is_empty() {
         return plane.to_owned();
     }
-    // Columns of a row-major plane are blurred many at a time; rows become columns by transposing.
-    let vertical = |plane: Array2<f32>| {
-        if sigma < DIRECT { direct(&plane, sigma) } else { (0..PASSES).fold(plane, |plane, _| boxed(&plane, sigma)) }
+    // Columns are blurred many at a time; rows become columns by transposing.
+    let (rows, columns) = plane.dim();
+    let vertical = |values: Vec<f32>, columns: usize| {
+        let boxed = |values: Vec<f32>, _| boxed(&values, columns, sigma);
+        if sigma < DIRECT { direct(&values, columns, sigma) } else { (0..PASSES).fold(values, boxed) }
     };
-    let turned = transposed(&vertical(plane.as_standard_layout().into_owned()));
-    transposed(&vertical(turned))
+    let upright = vertical(plane.iter().copied().collect(), columns);
+    let turned = vertical(transposed(&upright, columns), rows);
+    let mut blurred = Array2::zeros((rows, columns));
+    blurred.iter_mut().zip(transposed(&turned, rows)).for_each(|(out, value)| *out = value);
+    blurred
 }
 
 /// The row that stands for row `index` of an endlessly mirrored image of `rows` rows.
@@ -27,41 +32,43 @@ fn mirrored(index: isize, rows: usize) -> usize {
     around.min(2 * rows - 1 - around)
 }
 
-fn direct(plane: &Array2<f32>, sigma: f32) -> Array2<f32> {
+/// The kernel as it is, down the columns of a row-major plane.
+fn direct(values: &[f32], columns: usize, sigma: f32) -> Vec<f32> {
     let radius = (3.0 * sigma).round().max(1.0) as isize;
     let weight = |tap: isize| (-((tap * tap) as f32) / (2.0 * sigma * sigma)).exp();
     let total: f32 = (-radius..=radius).map(weight).sum();
-    let mut blurred = Array2::zeros(plane.dim());
-    for (y, mut out) in blurred.outer_iter_mut().enumerate() {
-        for tap in -radius..=radius {
-            out.scaled_add(weight(tap) / total, &plane.row(mirrored(y as isize + tap, plane.nrows())));
+    let weights: Vec<_> = (-radius..=radius).map(|tap| (tap, weight(tap) / total)).collect();
+    let rows = values.len() / columns;
+    let mut blurred = vec![0.0; values.len()];
+    for (y, out) in blurred.chunks_mut(columns).enumerate() {
+        for &(tap, weight) in &weights {
+            let row = &values[mirrored(y as isize + tap, rows) * columns..][..columns];
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
         }
     }
     blurred
 }
 
-/// One box filter down the columns whose variance is a `PASSES`-th of the Gaussian's. The first and the
-/// last row under it count only in part, so that any variance can be had.
-fn boxed(plane: &Array2<f32>, sigma: f32) -> Array2<f32> {
-    let (rows, columns) = plane.dim();
+/// One box filter down the columns of a row-major plane, whose variance is a `PASSES`-th of the Gaussian's. The first and
+/// the last row under it count only in part, so that any variance can be had.
+fn boxed(values: &[f32], columns: usize, sigma: f32) -> Vec<f32> {
     let variance = f64::from(sigma * sigma) / PASSES as f64;
     let radius = (((12.0 * variance + 1.0).sqrt() - 1.0) / 2.0).floor();
     let part = (2.0 * radius + 1.0) * (radius * (radius + 1.0) - 3.0 * variance)
         / (6.0 * (variance - (radius + 1.0) * (radius + 1.0)));
     let scale = 1.0 / (2.0 * radius + 1.0 + 2.0 * part);
     let reach = radius as isize;
-    let row = |y: isize| plane.row(mirrored(y, rows));
+    let rows = values.len() / columns;
+    let row = |y: isize| &values[mirrored(y, rows) * columns..][..columns];
 
     // The sum over the rows fully under the box, in f64: it is added to and taken from once a row.
     let mut sums = vec![0.0_f64; columns];
     for y in -reach..=reach {
         sums.iter_mut().zip(row(y)).for_each(|(sum, &value)| *sum += f64::from(value));
     }
-    let mut blurred = Array2::zeros((rows, columns));
-    for (y, mut out) in blurred.outer_iter_mut().enumerate() {
-        let y = y as isize;
-        let (before, after, last) = (row(y - reach - 1), row(y + reach + 1), row(y - reach));
-        let ends = before.iter().zip(after).zip(last);
+    let mut blurred = vec![0.0; values.len()];
+    for (out, y) in blurred.chunks_mut(columns).zip(0..) {
+        let ends = row(y - reach - 1).iter().zip(row(y + reach + 1)).zip(row(y - reach));
         for ((out, sum), ((&before, &after), &last)) in out.iter_mut().zip(&mut sums).zip(ends) {
             *out = (scale * (*sum + part * f64::from(before + after))) as f32;
             *sum += f64::from(after) - f64::from(last);
@@ -70,20 +77,16 @@ fn boxed(plane: &Array2<f32>, sigma: f32) -> Array2<f32> {
     blurred
 }
 
-/// Columns as rows, in blocks that stay in the cache.
-fn transposed(plane: &Array2<f32>) -> Array2<f32> {
+/// A row-major plane with columns as rows, in blocks that stay in the cache.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
-    let (rows, columns) = plane.dim();
-    let mut turned = Array2::zeros((columns, rows));
-    let (Some(from), Some(to)) = (plane.as_slice(), turned.as_slice_mut()) else {
-        return plane.t().as_standard_layout().into_owned();
-    };
+    let rows = values.len() / columns;
+    let mut turned = vec![0.0; values.len()];
     for top in (0..rows).step_by(BLOCK) {
         for left in (0..columns).step_by(BLOCK) {
-            for y in top..rows.min(top + BLOCK) {
-                for x in left..columns.min(left + BLOCK) {
-                    to[x * rows + y] = from[y * columns + x];
-                }
+            for x in left..columns.min(left + BLOCK) {
+                let out = &mut turned[x * rows..][top..rows.min(top + BLOCK)];
+                out.iter_mut().zip(top..).for_each(|(out, y)| *out = values[y * columns + x]);
             }
         }
     }
