@@ -103,6 +103,7 @@ impl GaussianProcessConfig {
 /// # Errors
 /// [`Error::InvalidParameter`] for a bad configuration; the errors of
 /// [`validate_points`](coral_core::validate_points).
+/// [`Error::InvalidInput`], too, if a linear system should not converge, which no setting in range has been seen to cause.
 ///
 /// # Examples
 /// ```
