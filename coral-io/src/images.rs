@@ -176,6 +176,8 @@ pub(crate) fn write_png(path: &Path, size: Size, samples: Samples<'_>) -> Result
         let data = match samples {
             Samples::Rgb(data) => {
                 encoder.set_color(png::ColorType::Rgb);
+                // Photographs hardly shrink by searching longer, and would take most of a program's time.
+                encoder.set_compression(png::Compression::Fast);
                 data
             }
             Samples::Grey(data) => {
