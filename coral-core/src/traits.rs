@@ -183,7 +183,7 @@ pub trait TrainSegmenter: Segmenter {
 }
 
 /// Where a long job reports how far it is. Libraries never print; an application
-/// implements this with a progress bar, a log line or nothing ([`NoProgress`]).
+/// implements this with a progress bar, a log line or nothing ([`NoProgress`](crate::NoProgress)).
 ///
 /// # Examples
 /// ```
