@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::{Array2, Array3};
-use coral_core::{PointLabel, PointPropagator, SeededRng};
+use coral_core::{PointLabel, PointPropagator, SeededRng, Size};
+use coral_io::{SyntheticReef, SyntheticReefConfig};
 use coral_weak::{
     MultiLevelConfig, MultiLevelPropagator, SlicConfig, SuperpixelConfig, SuperpixelPropagator, lab_image, slic,
 };
@@ -76,6 +77,12 @@ fn superpixels(c: &mut Criterion) {
         let config = SlicConfig { tolerance: 0.0, ..Default::default() };
         group.bench_with_input(BenchmarkId::new("slic", side), &image, |b, image| {
             b.iter(|| slic(black_box(image), &config));
+        });
+        // As a user has it: a reef, and no more iterations than it takes.
+        let size = Size { width: side, height: side };
+        let reef = SyntheticReef::new(SyntheticReefConfig { size, ..Default::default() }).unwrap().generate(1).image;
+        group.bench_with_input(BenchmarkId::new("default_on_reef", side), &reef, |b, image| {
+            b.iter(|| slic(black_box(image), &SlicConfig::default()).unwrap());
         });
         group.bench_with_input(BenchmarkId::new("naive", side), &image, |b, image| {
             b.iter(|| naive_slic(&lab_image(black_box(image)), config.segments as usize));
