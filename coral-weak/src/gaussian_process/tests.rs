@@ -111,3 +111,16 @@ fn bad_settings_name_their_field() {
         assert!(text.contains(expected), "{text}");
     }
 }
+
+#[test]
+fn thousands_of_points_that_count_together_keep_their_classes() {
+    let (image, truth) = disc(Size { width: 120, height: 90 });
+    // More than are treated one by one, two of three pixels labelled.
+    let labeled = (0..120 * 90_u32).filter(|i| i % 3 != 0).map(|i| (i % 120, i / 120));
+    let points: Vec<_> = labeled.map(|(x, y)| PointLabel { x, y, class: truth[[y as usize, x as usize]] }).collect();
+    assert!(points.len() > MOST_SINGLE_POINTS);
+    let labels = gaussian_process_labels(&image, &points, &GaussianProcessConfig::default()).unwrap();
+    assert!(points.iter().all(|p| labels[[p.y as usize, p.x as usize]] == p.class));
+    let wrong = labels.iter().zip(&truth).filter(|(a, b)| a != b).count();
+    assert!(wrong < labels.len() / 50, "{wrong}");
+}
