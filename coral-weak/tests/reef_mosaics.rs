@@ -80,7 +80,6 @@ fn the_default_beats_a_kernel_vote_and_nearest_by_far() {
 }
 
 #[test]
-#[ignore = "takes a while unoptimised"]
 fn the_default_is_the_best_method_at_every_budget() {
     let Some(mosaics) = mosaics() else { return };
     let best = mean_scores(&propagator(DEFAULT_METHOD).unwrap(), &mosaics);
