@@ -1,7 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod sam;
 mod tensor;
 
+pub use sam::{
+    AreaLimit, Crop, GeneratorConfig, GridPoint, box_nms, crop_boxes, feature_similarity, group_by_similarity,
+    is_cut_by_crop, point_grid, stability_score,
+};
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
 
 pub use candle_core;
