@@ -3,6 +3,6 @@
 mod automatic;
 
 pub use automatic::{
-    AreaLimit, Crop, GeneratorConfig, GridPoint, box_nms, crop_boxes, feature_similarity, group_by_similarity,
-    is_cut_by_crop, point_grid, stability_score,
+    AreaLimit, CleanedMask, Crop, GeneratorConfig, GridPoint, box_nms, crop_boxes, feature_similarity,
+    group_by_similarity, is_cut_by_crop, point_grid, remove_small_regions, stability_score,
 };

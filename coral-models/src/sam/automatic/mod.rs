@@ -3,15 +3,24 @@
 
 mod config;
 mod crops;
+mod decoder;
 mod disjoint_sets;
+#[cfg(test)]
+mod fake;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the predictor"))]
+mod generate;
 mod nms;
 mod point_grid;
 mod similarity;
+mod small_regions;
 mod stability;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AreaLimit, GeneratorConfig};
 pub use crops::{Crop, crop_boxes, is_cut_by_crop};
 pub use nms::box_nms;
 pub use point_grid::{GridPoint, point_grid};
 pub use similarity::{feature_similarity, group_by_similarity};
+pub use small_regions::{CleanedMask, remove_small_regions};
 pub use stability::stability_score;
