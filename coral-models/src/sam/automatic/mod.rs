@@ -9,6 +9,7 @@ mod disjoint_sets;
 mod fake;
 #[cfg_attr(not(test), expect(dead_code, reason = "used by the predictor"))]
 mod generate;
+mod join;
 mod nms;
 mod point_grid;
 mod similarity;
@@ -16,11 +17,16 @@ mod small_regions;
 mod stability;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tiled_tests;
+mod tiles;
 
 pub use config::{AreaLimit, GeneratorConfig};
 pub use crops::{Crop, crop_boxes, is_cut_by_crop};
+pub use join::{TileMasks, join_tiles};
 pub use nms::box_nms;
 pub use point_grid::{GridPoint, point_grid};
 pub use similarity::{feature_similarity, group_by_similarity};
 pub use small_regions::{CleanedMask, remove_small_regions};
 pub use stability::stability_score;
+pub use tiles::{TileConfig, tile_boxes};
