@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod layers;
+mod ops;
+mod sam;
 mod tensor;
 
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
