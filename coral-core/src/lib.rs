@@ -2,8 +2,10 @@
 
 mod class_set;
 mod error;
+mod instance;
 mod progress;
 mod random;
+mod rle;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traits;
@@ -11,8 +13,10 @@ mod types;
 
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
+pub use instance::InstanceMask;
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
+pub use rle::{ColumnRun, RleMask};
 pub use traits::{
     Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, Progress, PromptableSegmenter,
     PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
