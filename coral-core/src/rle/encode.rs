@@ -24,8 +24,8 @@ impl RleMask {
     /// # Examples
     /// ```
     /// use coral_core::{RleMask, Size};
-    /// let disc = RleMask::from_fn(Size { width: 9, height: 9 }, |x, y| x.abs_diff(4).pow(2) + y.abs_diff(4).pow(2) <= 9);
-    /// assert_eq!(disc.area(), 29);
+    /// let diamond = RleMask::from_fn(Size { width: 5, height: 5 }, |x, y| x.abs_diff(2) + y.abs_diff(2) <= 2);
+    /// assert_eq!(diamond.counts(), [2, 1, 3, 3, 1, 5, 1, 3, 3, 1, 2]);
     /// ```
     pub fn from_fn(size: Size, mut inside: impl FnMut(u32, u32) -> bool) -> Self {
         Self::from_rows(size, |y, row| {

@@ -10,8 +10,8 @@ const CENTRE: i64 = 2;
 impl RleMask {
     /// The pixels inside any of `polygons`, rasterised as COCO does.
     ///
-    /// A polygon is a closed line of at least three points `(x, y)` in pixels, pixel (0, 0) covering 0.0–1.0; parts may lie
-    /// outside the image. Outlines are traced on a grid five times as fine, rounded to its cells, and counted where
+    /// A polygon is a closed line of at least three points `(x, y)` in pixels, pixel (0, 0) covering 0.0–1.0; parts may
+    /// lie outside the image. Outlines are traced on a grid five times as fine, rounded to its cells, and counted where
     /// they cross the centre of a column; where a polygon crosses itself, the even-odd rule holds. So the mask's edge
     /// can be off by a fraction of a pixel, but it is the mask that COCO's programs see.
     ///
@@ -71,8 +71,8 @@ fn rasterise(vertices: &[Vertex], size: Size) -> RleMask {
 
 /// Appends where the edge crosses the centre lines of the columns, as column-major pixel indices.
 ///
-/// COCO walks the edge cell by cell; only the steps over a centre line count, and those are computed directly here, with
-/// the same arithmetic.
+/// COCO walks the edge cell by cell; only the steps over a centre line count, and those are computed directly here,
+/// with the same arithmetic.
 fn push_crossings(from: Vertex, to: Vertex, size: Size, toggles: &mut Vec<u64>) {
     let edge = Edge::new(from, to);
     let (left, right) = (from.0.min(to.0), from.0.max(to.0));

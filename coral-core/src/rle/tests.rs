@@ -20,6 +20,10 @@ fn pairs() -> impl Strategy<Value = (Array2<bool>, Array2<bool>)> {
     (0usize..20, 0usize..80).prop_flat_map(|(height, width)| (mask_of(height, width), mask_of(height, width)))
 }
 
+fn edit() -> impl Strategy<Value = (prop::sample::Index, char)> {
+    (any::<prop::sample::Index>(), any::<char>())
+}
+
 fn naive_counts(mask: &Array2<bool>) -> Vec<u32> {
     let mut counts = vec![0];
     let mut value = false;
@@ -63,7 +67,8 @@ proptest! {
         let rle = RleMask::encode(&mask);
         prop_assert_eq!(rle.area(), count(&mask));
         prop_assert_eq!(rle.is_empty(), count(&mask) == 0);
-        let inside: Vec<_> = mask.indexed_iter().filter(|&(_, &pixel)| pixel).map(|((y, x), _)| (x as u32, y as u32)).collect();
+        let pixels = mask.indexed_iter().filter(|&(_, &pixel)| pixel);
+        let inside: Vec<_> = pixels.map(|((y, x), _)| (x as u32, y as u32)).collect();
         let range = |of: fn(&(u32, u32)) -> u32| Some((inside.iter().map(of).min()?, inside.iter().map(of).max()?));
         let expected = range(|p| p.0).zip(range(|p| p.1)).map(|((left, right), (top, bottom))| {
             Rect { x: left, y: top, width: right - left + 1, height: bottom - top + 1 }
@@ -101,7 +106,8 @@ proptest! {
     }
 
     #[test]
-    fn crops_and_places_equal_slices(mask in masks(30), (left, top, right, bottom) in (0u32..9, 0u32..9, 0u32..9, 0u32..9)) {
+    fn crops_and_places_equal_slices(mask in masks(30), margins in prop::array::uniform4(0u32..9)) {
+        let [left, top, right, bottom] = margins;
         let rle = RleMask::encode(&mask);
         let (height, width) = mask.dim();
         let size = Size { width: left + width as u32 + right, height: top + height as u32 + bottom };
@@ -119,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_strings_never_panic(mask in masks(20), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..4)) {
+    fn mutated_strings_never_panic(mask in masks(20), edits in prop::collection::vec(edit(), 1..4)) {
         let rle = RleMask::encode(&mask);
         let mut text: Vec<char> = rle.to_coco_string().chars().collect();
         for (at, new) in edits {

@@ -18,8 +18,8 @@ impl RleMask {
     /// A mask from its COCO string.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] naming the character that cannot be there, a run of negative length, or a number of pixels
-    /// other than that of `size`.
+    /// [`Error::InvalidInput`] naming the character that cannot be there, a run of negative length, or a number of
+    /// pixels other than that of `size`.
     ///
     /// # Examples
     /// ```
