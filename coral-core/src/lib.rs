@@ -3,6 +3,7 @@
 mod class_set;
 mod error;
 mod instance;
+mod overlaps;
 mod progress;
 mod random;
 mod rle;
@@ -14,6 +15,7 @@ mod types;
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
 pub use instance::InstanceMask;
+pub use overlaps::{InstanceMap, OverlapConfig, OverlapPolicy, resolve_overlaps};
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
 pub use rle::{ColumnRun, RleMask};
