@@ -6,12 +6,14 @@ use super::{buffer, fusible, simd, values};
 
 /// Multi-head attention: `softmax(q kᵀ / √d) v` for each head of width d = C / heads.
 ///
-/// `q` is B×Nq×C, `k` and `v` are B×Nk×C or 1×Nk×C (shared by the batch); the result is B×Nq×C.
+/// `q` is B×Nq×C, `k` and `v` are B×Nk×C, each possibly 1×… to be shared by the batch; the result is B×Nq×C.
 /// Heads are consecutive slices of the last dimension.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    let (batch, _, channels) = q.dims3()?;
-    let (shared, keys, _) = k.dims3()?;
-    if (shared != batch && shared != 1) || k.dims()[2] != channels || v.dims() != k.dims() || channels % heads != 0 {
+    let (q_batch, queries, channels) = q.dims3()?;
+    let (k_batch, keys, _) = k.dims3()?;
+    let batch = q_batch.max(k_batch);
+    let broadcasts = [q_batch, k_batch].iter().all(|&b| b == batch || b == 1);
+    if !broadcasts || k.dims()[2] != channels || v.dims() != k.dims() || channels % heads != 0 {
         candle_core::bail!("attention of {:?}, {:?}, {:?} with {heads} heads", q.dims(), k.dims(), v.dims());
     }
     if fusible(&[q, k, v]) && keys > 0 {
@@ -24,7 +26,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     let scale = ((channels / heads) as f64).powf(-0.5);
     let scores = (split(q)?.broadcast_matmul(&split(k)?.t()?)? * scale)?;
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.broadcast_matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape(q.shape())
+    weights.broadcast_matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, queries, channels))
 }
 
 struct Attention {
@@ -46,20 +48,22 @@ impl CustomOp3 for Attention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (values(q, q_layout)?, values(k, k_layout)?, values(v, v_layout)?);
-        let (_, queries, channels) = q_layout.shape().dims3()?;
-        let (shared, keys, _) = k_layout.shape().dims3()?;
+        let (q_batch, queries, channels) = q_layout.shape().dims3()?;
+        let (k_batch, keys, _) = k_layout.shape().dims3()?;
+        let batch = q_batch.max(k_batch);
         let head = channels / self.heads;
         // Scores of one block stay within the second-level cache.
         let block = (256 * 1024 / keys).clamp(1, queries.max(1));
         let blocks = queries.div_ceil(block);
-        let mut out = buffer(q.len());
+        let mut out = buffer(batch * queries * channels);
         let mut pieces: Vec<_> =
             out.chunks_mut(queries * channels).flat_map(|b| b.chunks_mut(block * channels)).collect();
         pieces.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, piece)| {
             let (b, first) = (index / blocks, index % blocks * block);
             let rows = piece.len() / channels;
-            let q = &q[(b * queries + first) * channels..][..rows * channels];
-            let start = if shared == 1 { 0 } else { b * keys * channels };
+            let of = |own: usize| if own == 1 { 0 } else { b };
+            let q = &q[(of(q_batch) * queries + first) * channels..][..rows * channels];
+            let start = of(k_batch) * keys * channels;
             for offset in (0..channels).step_by(head) {
                 let block = HeadBlock {
                     q: Matrix::new(&q[offset..], rows, head, channels),
@@ -70,7 +74,7 @@ impl CustomOp3 for Attention {
                 block.attend(scratch, |_, _| (), &mut piece[offset..], channels);
             }
         });
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
+        Ok((CpuStorage::F32(out), (batch, queries, channels).into()))
     }
 }
 
@@ -152,11 +156,15 @@ mod tests {
 
     #[test]
     fn fused_equals_composed() {
-        for (batch, shared, queries, keys, channels, heads) in
-            [(1, 1, 1, 1, 2, 1), (3, 1, 7, 50, 24, 3), (2, 2, 5000, 9, 16, 2), (2, 2, 9, 301, 40, 5)]
-        {
-            let q = random(&[batch, queries, channels], 1).affine(3.0, 0.0).unwrap();
-            let (k, v) = (random(&[shared, keys, channels], 2), random(&[shared, keys, channels], 3));
+        for (q_batch, k_batch, queries, keys, channels, heads) in [
+            (1, 1, 1, 1, 2, 1),
+            (1, 3, 40, 7, 16, 4),
+            (3, 1, 7, 50, 24, 3),
+            (2, 2, 5000, 9, 16, 2),
+            (2, 2, 9, 301, 40, 5),
+        ] {
+            let q = random(&[q_batch, queries, channels], 1).affine(3.0, 0.0).unwrap();
+            let (k, v) = (random(&[k_batch, keys, channels], 2), random(&[k_batch, keys, channels], 3));
             let fused = attention(&q, &k, &v, heads).unwrap();
             assert_close(&fused, &attention(&tracked(&q), &k, &v, heads).unwrap(), 1e-5);
         }
