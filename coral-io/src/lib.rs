@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod atomic;
+
 mod bmp_indices;
 mod class_json;
 mod class_table;
@@ -12,11 +12,12 @@ mod images;
 mod jpeg_end;
 mod label_maps;
 mod pictures;
+mod png_name;
 mod points;
 mod synthetic;
 mod text;
 
-pub use atomic::write_atomically;
+pub use coral_core::write_atomically;
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
 pub use cover::write_cover;
