@@ -26,8 +26,8 @@ pub use traits::{
     PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
-    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt, ProbMap, Prompt,
-    PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt,
+    ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
 };
 
 pub use image;

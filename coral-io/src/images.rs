@@ -7,8 +7,8 @@ use coral_core::image::{
 use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
-use crate::png_name::expect_png_name;
 use crate::jpeg_end::expect_jpeg_end;
+use crate::png_name::expect_png_name;
 use crate::text::open;
 
 /// How large an image may be before a reader refuses to decode it.

@@ -1,6 +1,8 @@
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::Checkpoint;
+
 /// The shape of a Segment Anything network, with or without CoralSCOP's semantic branch.
 ///
 /// [`SamConfig::from_shapes`] reads it off a checkpoint; only [`image_size`](Self::image_size) of a network without
@@ -135,6 +137,14 @@ impl SamConfig {
         match &self.encoder {
             EncoderConfig::Vit(vit) => vit.patch,
         }
+    }
+
+    /// Reads the configuration off a checkpoint's tensor shapes.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming the file when it holds no network of the family.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::from_shapes(|name| checkpoint.shape(name).map(<[usize]>::to_vec))
     }
 
     /// Reads the configuration off tensor shapes, looked up by their original names.

@@ -113,7 +113,8 @@ impl Embedding {
         if view.dtype() != Dtype::F32 || view.shape().len() != 4 || view.shape()[0] != 1 || view.shape().contains(&0) {
             return Err(fault(format!("expected f32 features 1xhxwxC, got {:?} {:?}", view.dtype(), view.shape())));
         }
-        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if values.iter().any(|v| !v.is_finite()) {
             return Err(fault("a feature is not finite".into()));
         }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use coral_core::{Error, Result};
@@ -6,6 +8,7 @@ use super::config::{EncoderConfig, SamConfig};
 use super::image_encoder::ImageEncoder;
 use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder};
 use super::prompt_encoder::{PromptEncoder, Token};
+use crate::{Checkpoint, load};
 
 /// A network of the Segment Anything family: image encoder, prompt encoder, mask decoder and, for CoralSCOP, the
 /// semantic branch.
@@ -45,6 +48,27 @@ impl Sam {
             device: vb.device().clone(),
             config,
         })
+    }
+
+    /// Opens a checkpoint on the CPU, whichever network of the family it holds and whichever names it uses.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read, [`Error::Weights`] with the likely cause when it
+    /// holds another network.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config = SamConfig::from_checkpoint(&checkpoint)?;
+        Self::load(&checkpoint, config, &Device::Cpu)
+    }
+
+    /// Loads a checkpoint as the network of a configuration, e.g. one of [`SamConfig::from_checkpoint`] with another
+    /// image size.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
+    pub fn load(checkpoint: &Checkpoint, config: SamConfig, device: &Device) -> Result<Self> {
+        config.validate()?;
+        load(checkpoint, device, &[], |weights| Self::build(config, &weights))
     }
 
     /// The network's shape.
