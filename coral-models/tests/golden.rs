@@ -1,0 +1,12 @@
+//! Parity with published programs; what each case holds is in its `case.json`.
+
+use coral_core::testing::GoldenCase;
+
+#[path = "golden/sam.rs"]
+mod sam;
+
+fn open(name: &str) -> GoldenCase {
+    GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), name).unwrap()
+}
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;
