@@ -9,6 +9,7 @@ mod attention;
 mod layer_norm;
 mod linear;
 mod product;
+mod resample;
 mod simd;
 mod window_attention;
 
@@ -16,6 +17,7 @@ pub(crate) use activation::{Activation, gelu};
 pub(crate) use attention::attention;
 pub(crate) use layer_norm::layer_norm;
 pub(crate) use linear::{linear, mlp};
+pub(crate) use resample::{resize_grid, resize_rows};
 pub(crate) use window_attention::{RelativePositions, WindowAttention};
 
 use std::ops::Deref;

@@ -3,7 +3,8 @@ use rayon::prelude::*;
 
 use super::attention::{HeadBlock, Scratch};
 use super::product::{Matrix, Output, product};
-use super::{Values, buffer, fusible, values};
+use super::{Values, buffer, fusible, resize_rows, values};
+use crate::Interpolation;
 
 /// Self-attention of a vision transformer over a token grid: global, or within square windows whose right and
 /// bottom remainders are padded, with decomposed relative positions (Li et al., *MViTv2*, CVPR 2022, as in
@@ -108,8 +109,8 @@ impl RelativePositions {
     /// The tables for a grid of `keys`, interpolated linearly where they were made for another.
     pub(crate) fn fit(&self, keys: (usize, usize)) -> Result<Self> {
         Ok(Self {
-            vertical: resize_rows(&self.vertical, 2 * keys.0 - 1)?,
-            horizontal: resize_rows(&self.horizontal, 2 * keys.1 - 1)?,
+            vertical: resize_rows(&self.vertical, 2 * keys.0 - 1, Interpolation::Bilinear)?,
+            horizontal: resize_rows(&self.horizontal, 2 * keys.1 - 1, Interpolation::Bilinear)?,
         })
     }
 
@@ -133,24 +134,6 @@ impl RelativePositions {
         let horizontal = horizontal.reshape((batch, tokens, 1, width))?;
         vertical.broadcast_add(&horizontal)?.reshape((batch, tokens, tokens))
     }
-}
-
-/// Linear interpolation between the rows of a table, as PyTorch does it with `align_corners = False`.
-fn resize_rows(table: &Tensor, rows: usize) -> Result<Tensor> {
-    let (from, _) = table.dims2()?;
-    if from == rows {
-        return Ok(table.clone());
-    }
-    let step = from as f64 / rows as f64;
-    let mut weights = vec![0.0f32; rows * from];
-    for (row, weights) in weights.chunks_exact_mut(from).enumerate() {
-        let place = ((row as f64 + 0.5) * step - 0.5).max(0.0);
-        let below = (place as usize).min(from - 1);
-        let share = (place - below as f64) as f32;
-        weights[below] += 1.0 - share;
-        weights[(below + 1).min(from - 1)] += share;
-    }
-    Tensor::from_vec(weights, (rows, from), table.device())?.matmul(table)
 }
 
 /// The rows from last to first, so that the entries of one query's keys follow each other in ascending order.

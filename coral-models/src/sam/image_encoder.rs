@@ -2,8 +2,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::VitConfig;
+use crate::Interpolation;
 use crate::layers::{FeedForward, LayerNorm, Linear};
-use crate::ops::{Activation, RelativePositions, WindowAttention};
+use crate::ops::{self, Activation, RelativePositions, WindowAttention};
 
 /// Segment Anything's image encoder: a plain vision transformer with window attention, decomposed relative
 /// positions and a convolutional neck.
@@ -51,7 +52,9 @@ impl ImageEncoder {
         let mut x = self.embed_patches(images)?;
         visit(0, &x)?;
         let (_, height, width, _) = x.dims4()?;
-        x = x.broadcast_add(&fit_positions(&self.pos_embed, (height, width))?)?;
+        // ViTDet, where this encoder comes from, interpolates its table bicubically for other sizes.
+        let positions = ops::resize_grid(&self.pos_embed.squeeze(0)?, (height, width), Interpolation::Bicubic)?;
+        x = x.broadcast_add(&positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
             visit(i + 1, &x)?;
@@ -74,15 +77,6 @@ impl ImageEncoder {
             .reshape((batch, h, w, 3 * p * p))?;
         self.patch_embed.forward(&patches)
     }
-}
-
-/// The position table, interpolated (bicubic) where the token grid is another.
-fn fit_positions(table: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    let (_, rows, columns, _) = table.dims4()?;
-    if (rows, columns) == (height, width) {
-        return Ok(table.clone());
-    }
-    todo!()
 }
 
 #[derive(Debug, Clone)]

@@ -8,6 +8,8 @@ mod preprocess;
 mod prompt_encoder;
 mod prompt_tokens;
 mod semantic_branch;
+#[cfg(test)]
+mod tests;
 mod two_way_transformer;
 
 pub use config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};

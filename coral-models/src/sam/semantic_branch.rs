@@ -3,6 +3,7 @@ use candle_nn::VarBuilder;
 
 use super::config::{SamConfig, SemanticConfig};
 use crate::layers::Perceptron;
+use crate::{Interpolation, ops};
 
 /// What the semantic branch says of B prompts with M masks each.
 #[derive(Debug, Clone)]
@@ -67,6 +68,10 @@ impl SemanticBranch {
         if (height, width) == (self.side, self.side) {
             return Ok(maps);
         }
-        todo!()
+        // The head was trained on another token grid: bring the maps to it.
+        let (batch, masks, _) = maps.dims3()?;
+        let grid = maps.reshape((batch * masks, height, width))?.permute((1, 2, 0))?.contiguous()?;
+        let grid = ops::resize_grid(&grid, (self.side, self.side), Interpolation::Bilinear)?;
+        grid.permute((2, 0, 1))?.contiguous()?.reshape((batch, masks, self.side * self.side))
     }
 }
