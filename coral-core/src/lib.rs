@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod atomic;
 mod class_set;
 mod error;
 mod instance;
@@ -12,6 +13,7 @@ pub mod testing;
 mod traits;
 mod types;
 
+pub use atomic::write_atomically;
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
 pub use instance::InstanceMask;
@@ -24,8 +26,8 @@ pub use traits::{
     PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
-    ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt, ProbMap, Prompt,
-    PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt,
+    ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
 };
 
 pub use image;

@@ -144,13 +144,38 @@ pub struct PointPrompt {
     pub foreground: bool,
 }
 
+/// A box around an object, in pixels of the original image. Coordinates are continuous, as a mouse gives them: the
+/// pixel in column 3 reaches from 3 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BoxPrompt {
+    /// Left edge.
+    pub x_min: f32,
+    /// Top edge.
+    pub y_min: f32,
+    /// Right edge.
+    pub x_max: f32,
+    /// Bottom edge.
+    pub y_max: f32,
+}
+
+impl From<Rect> for BoxPrompt {
+    fn from(rect: Rect) -> Self {
+        Self {
+            x_min: rect.x as f32,
+            y_min: rect.y as f32,
+            x_max: (rect.x + rect.width) as f32,
+            y_max: (rect.y + rect.height) as f32,
+        }
+    }
+}
+
 /// What to segment: any combination of clicks, a box and an earlier mask.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompt {
     /// Clicks, in pixels of the original image.
     pub points: Vec<PointPrompt>,
-    /// A box around the object, in pixels of the original image.
-    pub rect: Option<Rect>,
+    /// A box around the object.
+    pub rect: Option<BoxPrompt>,
     /// Logits of an earlier mask, at the model's low resolution.
     pub mask_logits: Option<Array2<f32>>,
 }
@@ -166,6 +191,8 @@ pub struct ScoredMask {
     pub class: Option<ClassId>,
     /// Logits at the model's low resolution, to be fed back as a prompt.
     pub mask_logits: Array2<f32>,
+    /// The mask's semantic feature, empty where the model has none.
+    pub features: Vec<f32>,
 }
 
 /// Dense features of an image on a regular grid.

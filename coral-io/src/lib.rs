@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod atomic;
 mod bmp_indices;
 mod class_json;
 mod class_table;
@@ -12,13 +11,14 @@ mod images;
 mod jpeg_end;
 mod label_maps;
 mod pictures;
+mod png_name;
 mod points;
 mod synthetic;
 mod text;
 
-pub use atomic::write_atomically;
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
+pub use coral_core::write_atomically;
 pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};

@@ -1,9 +1,24 @@
-//! Segment Anything and CoralSCOP.
-
 mod automatic;
+mod config;
+mod embedding;
+mod image_encoder;
+mod mask_decoder;
+mod model;
+mod predictor;
+mod preprocess;
+mod prompt_encoder;
+mod prompt_tokens;
+mod semantic_branch;
+#[cfg(test)]
+mod tests;
+mod two_way_transformer;
 
 pub use automatic::{
     AreaLimit, CleanedMask, Crop, GeneratorConfig, GridPoint, TileConfig, TileMasks, box_nms, crop_boxes,
     feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid, remove_small_regions,
     stability_score, tile_boxes,
 };
+pub use config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
+pub use embedding::Embedding;
+pub use model::Sam;
+pub use predictor::{DecodedMask, Predictor, PredictorConfig};
