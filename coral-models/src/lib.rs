@@ -11,8 +11,8 @@ pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };
 pub use sam::{
-    AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, Predictor,
-    PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, VitConfig, box_nms, crop_boxes,
+    AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
+    Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, VitConfig, box_nms, crop_boxes,
     feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid, remove_small_regions,
     stability_score, tile_boxes,
 };

@@ -22,7 +22,7 @@ pub(crate) trait PointDecoder: Sync {
         multimask: bool,
     ) -> Result<(Self::Decoded, MaskScores)>;
 
-    /// The low-resolution logits of the masks at these positions, N×h×w.
+    /// The low-resolution logits of the masks at these positions, which rise: N×h×w.
     fn masks(&self, decoded: &Self::Decoded, positions: &[usize]) -> Result<Array3<f32>>;
 
     /// One mask's logits, h×w, at the resolution of the embedded image.

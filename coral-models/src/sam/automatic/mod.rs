@@ -7,8 +7,8 @@ mod decoder;
 mod disjoint_sets;
 #[cfg(test)]
 mod fake;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the predictor"))]
 mod generate;
+mod generator;
 mod join;
 mod nms;
 mod point_grid;
@@ -23,6 +23,7 @@ mod tiles;
 
 pub use config::{AreaLimit, GeneratorConfig};
 pub use crops::{Crop, crop_boxes, is_cut_by_crop};
+pub use generator::MaskGenerator;
 pub use join::{TileMasks, join_tiles};
 pub use nms::box_nms;
 pub use point_grid::{GridPoint, point_grid};
