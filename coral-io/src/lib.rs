@@ -3,6 +3,7 @@
 mod bmp_indices;
 mod class_json;
 mod class_table;
+mod coco;
 mod color_label_maps;
 mod colors;
 mod cover;
@@ -17,6 +18,10 @@ mod synthetic;
 mod text;
 
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
+pub use coco::{
+    CocoAnnotation, CocoCategory, CocoDataset, CocoImage, SamAnnotations, read_coco, read_sam_annotations, write_coco,
+    write_sam_annotations,
+};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
 pub use coral_core::write_atomically;
 pub use cover::write_cover;
