@@ -28,6 +28,8 @@ pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
-pub use pictures::{class_picture, draw_points, overlay, with_legend};
+pub use pictures::{
+    ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
+};
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
 pub use synthetic::{GrowthForm, SyntheticReef, SyntheticReefConfig, SyntheticReefDataset, SyntheticScene};
