@@ -51,6 +51,15 @@ pub fn load<M>(
     built.map_err(Error::model)
 }
 
+/// The error of a checkpoint in which tensors are missing without which not even the network's shape is known.
+pub(crate) fn lacking(checkpoint: &Checkpoint, names: &[&str]) -> Error {
+    let requested = names.iter().map(|&name| (name.to_owned(), None)).collect();
+    let missing: Vec<String> = names.iter().filter(|n| !checkpoint.contains(n)).map(|&n| n.to_owned()).collect();
+    let unexpected: Vec<String> = checkpoint.names().map(str::to_owned).collect();
+    let cause = likely_cause(checkpoint, &requested, &missing, &unexpected);
+    Error::Weights { path: checkpoint.path().to_owned(), missing, unexpected, mismatched: vec![], cause }
+}
+
 /// What the network asked for.
 #[derive(Debug, Default)]
 struct Requests {

@@ -13,4 +13,5 @@ mod torch;
 
 pub use checkpoint::Checkpoint;
 pub use convert::convert_to_safetensors;
+pub(crate) use load::lacking;
 pub use load::load;
