@@ -98,7 +98,7 @@ struct Encoded<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `counts` as a string or a list of run lengths")]
 enum Counts<'a> {
     Text(Cow<'a, str>),
     Runs(Vec<u32>),

@@ -2,6 +2,7 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Checkpoint;
+use crate::weights::lacking;
 
 /// The shape of a Segment Anything network, with or without CoralSCOP's semantic branch.
 ///
@@ -139,12 +140,24 @@ impl SamConfig {
         }
     }
 
-    /// Reads the configuration off a checkpoint's tensor shapes.
+    /// Reads the configuration off the tensor shapes of a checkpoint with original names
+    /// ([`Checkpoint::with_original_sam_names`]).
     ///
     /// # Errors
-    /// [`Error::Weights`] naming the file when it holds no network of the family.
+    /// [`Error::Weights`] with the likely cause when it holds no network of the family, [`Error::Format`] naming the
+    /// tensor with an impossible shape.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        const TELLING: [&str; 4] = [
+            "image_encoder.blocks.0.norm1.weight",
+            "image_encoder.patch_embed.proj.weight",
+            "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+            "mask_decoder.transformer.layers.0.norm1.weight",
+        ];
+        if TELLING[2..].iter().any(|name| !checkpoint.contains(name)) {
+            return Err(lacking(checkpoint, &TELLING));
+        }
         Self::from_shapes(|name| checkpoint.shape(name).map(<[usize]>::to_vec))
+            .map_err(|error| Error::format(checkpoint.path(), None, error.to_string()))
     }
 
     /// Reads the configuration off tensor shapes, looked up by their original names.

@@ -56,13 +56,13 @@ impl Sam {
     /// [`Error::Io`] or [`Error::Format`] when the file cannot be read, [`Error::Weights`] with the likely cause when it
     /// holds another network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open(path)?.with_original_sam_names()?;
         let config = SamConfig::from_checkpoint(&checkpoint)?;
         Self::load(&checkpoint, config, &Device::Cpu)
     }
 
-    /// Loads a checkpoint as the network of a configuration, e.g. one of [`SamConfig::from_checkpoint`] with another
-    /// image size.
+    /// Loads a checkpoint with original names ([`Checkpoint::with_original_sam_names`]) as the network of a
+    /// configuration, e.g. that of [`SamConfig::from_checkpoint`] with another image size.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
