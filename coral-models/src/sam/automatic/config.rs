@@ -60,7 +60,7 @@ impl AreaLimit {
 pub struct GeneratorConfig {
     /// Clicks along each side of the whole image, 1–1024.
     pub points_per_side: u32,
-    /// Clicks that the mask decoder handles at once, at least 1.
+    /// Clicks that are decoded and filtered together, at least 1; does not change results.
     pub points_per_batch: usize,
     /// Masks stay whose predicted IoU is **above** this; 0 or less keeps all.
     pub pred_iou_thresh: f64,
