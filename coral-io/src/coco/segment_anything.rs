@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dataset::pixel_bbox;
 use super::json::{Segmentation, list, parse};
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// The masks of one image, as Segment Anything's data set (SA-1B) and CoralSCOP store them: a file per image.
 ///

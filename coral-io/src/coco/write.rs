@@ -5,7 +5,7 @@ use coral_core::{Error, Result, RleMask, Size};
 use serde::Serialize;
 
 use super::dataset::{CocoAnnotation, CocoDataset, pixel_bbox};
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// Writes a COCO data set, with masks as compressed runs.
 ///
