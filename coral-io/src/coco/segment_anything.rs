@@ -55,8 +55,8 @@ pub fn read_sam_annotations(path: impl AsRef<Path>) -> Result<SamAnnotations> {
 /// coordinates, one less than the pixels they span. [`write_coco`](crate::write_coco) counts pixels instead.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the first mask that is not of the image's size, or has class
-/// 255 or a score or point that is not finite; [`Error::Io`] naming `path`.
+/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the first mask that is not of the image's size, or has
+/// class 255 or a score or point that is not finite; [`Error::Io`] naming `path`.
 ///
 /// # Examples
 /// ```
