@@ -1,0 +1,10 @@
+//! Parity with published programs; what each case holds is in its `case.json`.
+
+use coral_core::testing::GoldenCase;
+
+#[path = "golden/resize.rs"]
+mod resize;
+
+fn open(name: &str) -> GoldenCase {
+    GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), name).unwrap()
+}
