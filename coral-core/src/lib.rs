@@ -1,25 +1,33 @@
 #![doc = include_str!("../README.md")]
 
+mod atomic;
 mod class_set;
 mod error;
+mod instance;
+mod overlaps;
 mod progress;
 mod random;
+mod rle;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traits;
 mod types;
 
+pub use atomic::write_atomically;
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
+pub use instance::InstanceMask;
+pub use overlaps::{InstanceMap, OverlapConfig, OverlapPolicy, resolve_overlaps};
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
+pub use rle::{ColumnRun, RleMask};
 pub use traits::{
     Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, Progress, PromptableSegmenter,
     PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
-    ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt, ProbMap, Prompt,
-    PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt,
+    ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
 };
 
 pub use image;

@@ -88,6 +88,40 @@ pub struct Rect {
     pub height: u32,
 }
 
+impl Rect {
+    /// Width × height.
+    pub fn area(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// The pixels in both boxes; `None` when there is none.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        let along = |a: u32, a_length: u32, b: u32, b_length: u32| {
+            let start = a.max(b);
+            let end = (u64::from(a) + u64::from(a_length)).min(u64::from(b) + u64::from(b_length));
+            let length = end.checked_sub(start.into()).filter(|&length| length > 0)?;
+            Some((start, length as u32))
+        };
+        let (x, width) = along(self.x, self.width, other.x, other.width)?;
+        let (y, height) = along(self.y, self.height, other.y, other.height)?;
+        Some(Self { x, y, width, height })
+    }
+
+    /// Intersection over union of the boxes' pixels, 0..=1; 0 when both are empty.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::Rect;
+    /// let (a, b) = (Rect { x: 0, y: 0, width: 4, height: 2 }, Rect { x: 2, y: 0, width: 4, height: 2 });
+    /// assert_eq!(a.intersection(b), Some(Rect { x: 2, y: 0, width: 2, height: 2 }));
+    /// assert_eq!(a.iou(b), 4.0 / 12.0);
+    /// ```
+    pub fn iou(self, other: Self) -> f64 {
+        let both = self.intersection(other).map_or(0, Self::area);
+        if both == 0 { 0.0 } else { both as f64 / (self.area() as f64 + other.area() as f64 - both as f64) }
+    }
+}
+
 /// One labelled pixel: coordinates in pixels, origin at the top left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PointLabel {
@@ -110,13 +144,38 @@ pub struct PointPrompt {
     pub foreground: bool,
 }
 
+/// A box around an object, in pixels of the original image. Coordinates are continuous, as a mouse gives them: the
+/// pixel in column 3 reaches from 3 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BoxPrompt {
+    /// Left edge.
+    pub x_min: f32,
+    /// Top edge.
+    pub y_min: f32,
+    /// Right edge.
+    pub x_max: f32,
+    /// Bottom edge.
+    pub y_max: f32,
+}
+
+impl From<Rect> for BoxPrompt {
+    fn from(rect: Rect) -> Self {
+        Self {
+            x_min: rect.x as f32,
+            y_min: rect.y as f32,
+            x_max: (rect.x + rect.width) as f32,
+            y_max: (rect.y + rect.height) as f32,
+        }
+    }
+}
+
 /// What to segment: any combination of clicks, a box and an earlier mask.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompt {
     /// Clicks, in pixels of the original image.
     pub points: Vec<PointPrompt>,
-    /// A box around the object, in pixels of the original image.
-    pub rect: Option<Rect>,
+    /// A box around the object.
+    pub rect: Option<BoxPrompt>,
     /// Logits of an earlier mask, at the model's low resolution.
     pub mask_logits: Option<Array2<f32>>,
 }
@@ -132,6 +191,8 @@ pub struct ScoredMask {
     pub class: Option<ClassId>,
     /// Logits at the model's low resolution, to be fed back as a prompt.
     pub mask_logits: Array2<f32>,
+    /// The mask's semantic feature, empty where the model has none.
+    pub features: Vec<f32>,
 }
 
 /// Dense features of an image on a regular grid.
@@ -262,6 +323,16 @@ mod tests {
         assert!(text(&[at(0, 1, 255)]).contains("means unlabelled"));
         assert!(text(&[at(1, 1, 3), at(0, 0, 3), at(1, 1, 2)]).contains("two classes, 2 and 3"));
         assert!(validate_points(&[at(1, 1, 3), at(1, 1, 3)], size).is_ok());
+    }
+
+    #[test]
+    fn boxes_meet_only_inside() {
+        let at = |x, y, width, height| Rect { x, y, width, height };
+        assert_eq!(at(0, 0, 4, 4).intersection(at(4, 0, 4, 4)), None);
+        assert_eq!(at(1, 1, 9, 2).intersection(at(3, 0, 2, 9)), Some(at(3, 1, 2, 2)));
+        assert_eq!(at(5, 5, 0, 3).iou(at(5, 5, 0, 3)), 0.0);
+        let far = at(u32::MAX, u32::MAX, u32::MAX, u32::MAX);
+        assert_eq!((far.intersection(far), far.iou(far)), (Some(far), 1.0));
     }
 
     #[test]

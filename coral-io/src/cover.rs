@@ -2,7 +2,7 @@ use std::path::Path;
 
 use coral_core::{ClassId, ClassSet, LabelMap, Result, UNLABELED};
 
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// How many pixels each id of a label map has, indexed by id.
 pub(crate) fn count_pixels(labels: &LabelMap) -> [u64; 256] {

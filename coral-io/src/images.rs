@@ -7,8 +7,8 @@ use coral_core::image::{
 use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{expect_png_name, write_atomically};
 use crate::jpeg_end::expect_jpeg_end;
+use crate::png_name::expect_png_name;
 use crate::text::open;
 
 /// How large an image may be before a reader refuses to decode it.
@@ -170,7 +170,7 @@ pub(crate) fn write_png(path: &Path, size: Size, samples: Samples<'_>) -> Result
     if size.pixels() == 0 {
         return Err(Error::input("image", format!("{size} has no pixels, nothing to write to {}", path.display())));
     }
-    write_atomically(path, |out| {
+    coral_core::write_atomically(path, |out| {
         let mut encoder = png::Encoder::new(out, size.width, size.height);
         encoder.set_depth(png::BitDepth::Eight);
         let data = match samples {

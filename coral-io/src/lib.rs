@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-mod atomic;
 mod bmp_indices;
 mod class_json;
 mod class_table;
+mod coco;
 mod color_label_maps;
 mod colors;
 mod cover;
@@ -12,17 +12,24 @@ mod images;
 mod jpeg_end;
 mod label_maps;
 mod pictures;
+mod png_name;
 mod points;
 mod synthetic;
 mod text;
 
-pub use atomic::write_atomically;
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
+pub use coco::{
+    CocoAnnotation, CocoCategory, CocoDataset, CocoImage, SamAnnotations, read_coco, read_sam_annotations, write_coco,
+    write_sam_annotations,
+};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
+pub use coral_core::write_atomically;
 pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
-pub use pictures::{class_picture, draw_points, overlay, with_legend};
+pub use pictures::{
+    ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
+};
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
 pub use synthetic::{GrowthForm, SyntheticReef, SyntheticReefConfig, SyntheticReefDataset, SyntheticScene};

@@ -5,8 +5,8 @@ use std::path::Path;
 use coral_core::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
 use coral_core::{Size, UNLABELED};
 use coral_io::{
-    ColorTable, ImageLimits, UnknownColor, image_size, point_images, read_class_table, read_color_label_map,
-    read_color_table, read_image_with, read_label_map_with, read_points,
+    ColorTable, ImageLimits, UnknownColor, image_size, point_images, read_class_table, read_coco, read_color_label_map,
+    read_color_table, read_image_with, read_label_map_with, read_points, read_sam_annotations,
 };
 use proptest::prelude::*;
 
@@ -45,6 +45,17 @@ const TEXTS: [&str; 10] = [
     "{\"sand\": 0, \"coral\": 7}",
     "code,class,class_number\nA,coral,3\nB,coral,3\nS,sand,0\n",
     "2\n\"C\",\"Coral\"\n\"S\",\"Sand\"\n\"AP\",\"Acropora\",\"C\"\n\"NOTES\",\"NOTES\",\"NOTES\"\n",
+];
+
+const OBJECTS: [&str; 2] = [
+    r#"{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 7}], "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1.5, 1, 7, 2, 3, 6.25]], "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 3, "segmentation": {"size": [7, 9], "counts": [5, 3, 55]}, "iscrowd": 1},
+        {"id": 3, "image_id": 1, "category_id": 4, "segmentation": {"size": [7, 9], "counts": "53g1"}, "bbox": [0, 5, 2, 3]}],
+        "categories": [{"id": 3, "name": "coral"}, {"id": 4, "name": "sand", "supercategory": "coral"}]}"#,
+    r#"{"image": {"image_id": 0, "width": 9, "height": 7, "file_name": "a.jpg"}, "annotations": [
+        {"segmentation": {"size": [7, 9], "counts": "53g1"}, "bbox": [0, 5, 1, 2], "area": 3, "predicted_iou": 0.5,
+         "crop_box": [0.0, 0.0, 9.0, 7.0], "stability_score": 0.75, "point_coords": [[1.0, 2.5]], "id": 0}]}"#,
 ];
 
 #[derive(Debug, Clone)]
@@ -107,7 +118,11 @@ fn read_everything(path: &Path) {
             }
         }
     }
-    let _ = (point_images(path), read_class_table(path), read_color_table(path));
+    let _ = (point_images(path), read_class_table(path), read_color_table(path), read_sam_annotations(path));
+    if let Ok(dataset) = read_coco(path) {
+        assert!(dataset.annotations.iter().all(|one| dataset.images.iter().any(|image| image.id == one.image_id)));
+        let _ = (dataset.class_set(), dataset.instances(1));
+    }
 }
 
 proptest! {
@@ -118,6 +133,14 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(if cpce_name { "file.cpc" } else { "file.csv" });
         std::fs::write(&path, damaged(TEXTS[which].as_bytes().to_vec(), &damage)).unwrap();
+        read_everything(&path);
+    }
+
+    #[test]
+    fn damaged_objects(which in 0..OBJECTS.len(), damage in damage()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        std::fs::write(&path, damaged(OBJECTS[which].as_bytes().to_vec(), &damage)).unwrap();
         read_everything(&path);
     }
 
@@ -156,4 +179,8 @@ fn the_undamaged_files_are_valid() {
             _ => drop(read_class_table(&path).unwrap()),
         }
     }
+    std::fs::write(&path, OBJECTS[0]).unwrap();
+    assert_eq!(read_coco(&path).unwrap().instances(1).unwrap().len(), 2);
+    std::fs::write(&path, OBJECTS[1]).unwrap();
+    assert_eq!(read_sam_annotations(&path).unwrap().masks[0].area(), 3);
 }

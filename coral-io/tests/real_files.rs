@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use coral_core::{Dataset, Size, UNLABELED};
 use coral_io::{
     ColorTable, LabelMapFolder, LabelMapFolderConfig, UnknownColor, image_size, point_images, read_class_set,
-    read_class_table, read_color_label_map, read_color_table, read_image, read_label_map, read_points,
+    read_class_table, read_coco, read_color_label_map, read_color_table, read_image, read_label_map, read_points,
 };
 
 /// The folder of real data, or a printed reason why there is none.
@@ -162,5 +162,41 @@ fn drone_masks() {
         let labels = read_label_map(&path).unwrap();
         assert_eq!(Size::of_map(&labels), image_size(&path).unwrap());
         assert!(labels.iter().all(|&id| id <= 5), "{}", path.display());
+    }
+}
+
+#[test]
+fn coco_polygons() {
+    let Some(root) = data("formats/coco_luderick/cocojson") else { return };
+    for path in files(&root, "json") {
+        let dataset = read_coco(&path).unwrap();
+        assert_eq!(dataset.class_set().unwrap().id("luderick"), Some(1));
+        let mut close = 0;
+        for annotation in &dataset.annotations {
+            let mask = annotation.mask.as_ref().unwrap();
+            let [x, y, width, height] = annotation.bbox.unwrap();
+            let ours = mask.bounding_box().unwrap();
+            let ends = [(x, ours.x), (y, ours.y), (x + width, ours.x + ours.width), (y + height, ours.y + ours.height)];
+            close += usize::from(ends.iter().all(|&(theirs, ours)| (theirs - f64::from(ours)).abs() <= 1.5));
+        }
+        // A few outlines leave the image, and their boxes with them.
+        assert!(close * 100 > dataset.annotations.len() * 95, "{close} of {}", dataset.annotations.len());
+        eprintln!("{}: {} objects, {close} boxes agree", path.display(), dataset.annotations.len());
+    }
+}
+
+#[test]
+fn coco_files_of_biigle() {
+    let Some(root) = data("formats/biigle-metadata-coco/tests/files") else { return };
+    for path in files(&root, "json") {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        match read_coco(&path) {
+            Ok(dataset) => {
+                assert!(dataset.annotations.iter().all(|one| one.mask.as_ref().is_some_and(|mask| !mask.is_empty())));
+                let class = if name.starts_with("missing-category") { "15" } else { "Animal" };
+                assert_eq!(dataset.class_set().unwrap().name(15), class, "{name}");
+            }
+            Err(error) => assert!(name == "empty" && error.to_string().contains("missing field `images`"), "{error}"),
+        }
     }
 }

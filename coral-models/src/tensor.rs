@@ -15,6 +15,13 @@ pub struct Normalization {
 impl Normalization {
     /// The statistics of ImageNet, which ResNet, SAM, DINOv2 and SegFormer use.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+    /// The normalised value of every level, for R, G and B.
+    pub(crate) fn tables(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            std::array::from_fn(|level| (level as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+        })
+    }
 }
 
 /// Normalised planar pixels of N images of one size: an N×3×H×W tensor of f32.
@@ -42,11 +49,7 @@ pub fn images_to_tensor(images: &[RgbImage], normalization: &Normalization, devi
     if size.pixels() == 0 {
         return Err(Error::input("images", format!("an image of {size} has no pixels")));
     }
-    let table = |channel: usize| -> [f32; 256] {
-        let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
-        std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std)
-    };
-    let tables = [table(0), table(1), table(2)];
+    let tables = normalization.tables();
     let mut values = Vec::with_capacity(images.len() * 3 * size.pixels());
     for (index, image) in images.iter().enumerate() {
         size.expect(&format!("images[{index}]"), Size::of(image))?;

@@ -4,7 +4,11 @@ use coral_core::testing::GoldenCase;
 
 #[path = "golden/resize.rs"]
 mod resize;
+#[path = "golden/sam.rs"]
+mod sam;
 
 fn open(name: &str) -> GoldenCase {
     GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), name).unwrap()
 }
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;

@@ -24,14 +24,11 @@ use coral_core::{ClassId, ClassSet, Error, LabelMap, Result, Size, UNLABELED};
 pub fn overlay(image: &RgbImage, labels: &LabelMap, classes: &ClassSet, opacity: f32) -> Result<RgbImage> {
     let size = Size::of(image);
     size.expect("labels", Size::of_map(labels))?;
-    if !(0.0..=1.0).contains(&opacity) {
-        return Err(Error::parameter("opacity", format!("expected 0..=1, got {opacity}")));
-    }
+    let hidden = hidden_share(opacity)?;
     let palette = palette(classes);
     let labels = labels.as_standard_layout();
     let ids = labels.as_slice().unwrap_or_default();
     let borders = Borders { ids, width: size.width as usize, reach: border_width(size) };
-    let hidden = (opacity * 256.0).round() as u32;
     let mut picture = image.clone();
     for (at, (pixel, &id)) in picture.chunks_exact_mut(3).zip(ids).enumerate() {
         if id == UNLABELED {
@@ -39,11 +36,24 @@ pub fn overlay(image: &RgbImage, labels: &LabelMap, classes: &ClassSet, opacity:
         }
         let color = palette[usize::from(id)];
         let hidden = if borders.holds(at) { 256 } else { hidden };
-        for (below, above) in pixel.iter_mut().zip(color) {
-            *below = ((u32::from(*below) * (256 - hidden) + u32::from(above) * hidden + 128) >> 8) as u8;
-        }
+        blend(pixel, color, hidden);
     }
     Ok(picture)
+}
+
+/// How much of the photograph is hidden, in 256ths.
+pub(super) fn hidden_share(opacity: f32) -> Result<u32> {
+    if !(0.0..=1.0).contains(&opacity) {
+        return Err(Error::parameter("opacity", format!("expected 0..=1, got {opacity}")));
+    }
+    Ok((opacity * 256.0).round() as u32)
+}
+
+/// Lays a colour over a pixel, of which `hidden` 256ths disappear.
+pub(super) fn blend(pixel: &mut [u8], color: [u8; 3], hidden: u32) {
+    for (below, above) in pixel.iter_mut().zip(color) {
+        *below = ((u32::from(*below) * (256 - hidden) + u32::from(above) * hidden + 128) >> 8) as u8;
+    }
 }
 
 /// A label map in its classes' colours, without borders; unlabelled pixels are black.

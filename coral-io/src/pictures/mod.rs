@@ -1,8 +1,10 @@
 mod blend;
+mod instances;
 mod legend;
 mod markers;
 mod text;
 
 pub use blend::{class_picture, overlay};
+pub use instances::{ColoredMask, draw_contours, instance_color, overlay_masks};
 pub use legend::with_legend;
 pub use markers::draw_points;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use coral_core::{ClassSet, PointLabel, Result};
 
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// Writes point labels as CSV with columns `x`, `y` and `class` (the class's name), whole or not at all.
 ///

@@ -1,7 +1,7 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use coral_core::{Error, Result};
+use crate::{Error, Result};
 
 /// Writes a file that appears whole or not at all.
 ///
@@ -15,7 +15,7 @@ use coral_core::{Error, Result};
 ///
 /// # Examples
 /// ```
-/// use coral_io::write_atomically;
+/// use coral_core::write_atomically;
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("note.txt");
 /// write_atomically(&path, |out| out.write_all(b"whole"))?;
@@ -52,17 +52,6 @@ fn write_beside(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Resu
     drop(out);
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
-}
-
-/// Refuses a file name that promises another format than the PNG that will be written.
-pub(crate) fn expect_png_name(path: &Path) -> Result<()> {
-    match path.extension() {
-        Some(extension) if !extension.eq_ignore_ascii_case("png") => Err(Error::parameter(
-            "path",
-            format!("{}: pictures are written as PNG, expected a name that ends in .png", path.display()),
-        )),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,59 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{ClassId, PointPrompt, Rect, RleMask, Size};
+
+/// One segmented object: what an automatic mask generator finds and an instance annotation holds.
+///
+/// # Examples
+/// ```
+/// use coral_core::{InstanceMask, RleMask, Size};
+/// let mask = RleMask::from_fn(Size { width: 8, height: 6 }, |x, y| x > 4 && y > 2);
+/// let colony = InstanceMask { class: Some(1), predicted_iou: 0.9, ..InstanceMask::new(mask) };
+/// assert_eq!(colony.area(), 9);
+/// assert_eq!(colony.bounding_box().unwrap().x, 5);
+/// assert_eq!(colony.crop_box.width, 8);
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceMask {
+    /// The pixels of the object, in the frame of the whole image.
+    pub mask: RleMask,
+    /// The class, where one is known; never [`UNLABELED`](crate::UNLABELED).
+    pub class: Option<ClassId>,
+    /// The model's own estimate of the mask's IoU with the truth.
+    pub predicted_iou: f32,
+    /// IoU of the masks at a higher and a lower threshold of the logits, 0..=1: how little the mask depends on it.
+    pub stability_score: f32,
+    /// The click that gave the mask, in pixels of the whole image; `None` for masks of other origin.
+    pub point: Option<PointPrompt>,
+    /// The crop of the image that the mask was found in.
+    pub crop_box: Rect,
+    /// What the object looks like to the model: D values, empty where the model gives none.
+    pub features: Vec<f32>,
+}
+
+impl InstanceMask {
+    /// An object known only by its mask: no class, click or features, both scores 1, found in the whole image.
+    pub fn new(mask: RleMask) -> Self {
+        let Size { width, height } = mask.size();
+        let crop_box = Rect { x: 0, y: 0, width, height };
+        Self {
+            mask,
+            class: None,
+            predicted_iou: 1.0,
+            stability_score: 1.0,
+            point: None,
+            crop_box,
+            features: Vec::new(),
+        }
+    }
+
+    /// Pixels of the object.
+    pub fn area(&self) -> u64 {
+        self.mask.area()
+    }
+
+    /// The smallest box around the object; `None` when the mask is empty.
+    pub fn bounding_box(&self) -> Option<Rect> {
+        self.mask.bounding_box()
+    }
+}

@@ -1,0 +1,179 @@
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::product::{Matrix, Output, product};
+use super::{buffer, fusible, simd, values};
+
+/// Multi-head attention: `softmax(q kᵀ / √d) v` for each head of width d = C / heads.
+///
+/// `q` is B×Nq×C, `k` and `v` are B×Nk×C, each possibly 1×… to be shared by the batch; the result is B×Nq×C.
+/// Heads are consecutive slices of the last dimension.
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let (q_batch, queries, channels) = q.dims3()?;
+    let (k_batch, keys, _) = k.dims3()?;
+    let batch = q_batch.max(k_batch);
+    let broadcasts = [q_batch, k_batch].iter().all(|&b| b == batch || b == 1);
+    if !broadcasts || k.dims()[2] != channels || v.dims() != k.dims() || channels % heads != 0 {
+        candle_core::bail!("attention of {:?}, {:?}, {:?} with {heads} heads", q.dims(), k.dims(), v.dims());
+    }
+    if fusible(&[q, k, v]) && keys > 0 {
+        return q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Attention { heads });
+    }
+    let split = |t: &Tensor| -> Result<Tensor> {
+        let (b, n, c) = t.dims3()?;
+        t.reshape((b, n, heads, c / heads))?.transpose(1, 2)?.contiguous()
+    };
+    let scale = ((channels / heads) as f64).powf(-0.5);
+    let scores = (split(q)?.broadcast_matmul(&split(k)?.t()?)? * scale)?;
+    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    weights.broadcast_matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, queries, channels))
+}
+
+struct Attention {
+    heads: usize,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (q, k, v) = (values(q, q_layout)?, values(k, k_layout)?, values(v, v_layout)?);
+        let (q_batch, queries, channels) = q_layout.shape().dims3()?;
+        let (k_batch, keys, _) = k_layout.shape().dims3()?;
+        let batch = q_batch.max(k_batch);
+        let head = channels / self.heads;
+        // Scores of one block stay within the second-level cache.
+        let block = (256 * 1024 / keys).clamp(1, queries.max(1));
+        let blocks = queries.div_ceil(block);
+        let mut out = buffer(batch * queries * channels);
+        let mut pieces: Vec<_> =
+            out.chunks_mut(queries * channels).flat_map(|b| b.chunks_mut(block * channels)).collect();
+        pieces.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, piece)| {
+            let (b, first) = (index / blocks, index % blocks * block);
+            let rows = piece.len() / channels;
+            let of = |own: usize| if own == 1 { 0 } else { b };
+            let q = &q[(of(q_batch) * queries + first) * channels..][..rows * channels];
+            let start = of(k_batch) * keys * channels;
+            for offset in (0..channels).step_by(head) {
+                let block = HeadBlock {
+                    q: Matrix::new(&q[offset..], rows, head, channels),
+                    k: Matrix::new(&k[start + offset..], keys, head, channels),
+                    v: Matrix::new(&v[start + offset..], keys, head, channels),
+                    keys,
+                };
+                block.attend(scratch, |_, _| (), &mut piece[offset..], channels);
+            }
+        });
+        Ok((CpuStorage::F32(out), (batch, queries, channels).into()))
+    }
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    scores: Vec<f32>,
+    inverse_sums: Vec<f32>,
+}
+
+/// Some queries of one head with all keys and values they look at.
+#[derive(Clone, Copy)]
+pub(super) struct HeadBlock<'a> {
+    pub(super) q: Matrix<'a>,
+    pub(super) k: Matrix<'a>,
+    pub(super) v: Matrix<'a>,
+    pub(super) keys: usize,
+}
+
+impl HeadBlock<'_> {
+    /// Writes the attended values to `out`, whose rows lie `stride` apart; `bias` adds to one query's scores.
+    pub(super) fn attend(
+        self,
+        scratch: &mut Scratch,
+        bias: impl Fn(usize, &mut [f32]),
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let (rows, width) = (self.q.rows(), self.v.columns());
+        scratch.scores.resize(rows * self.keys, 0.0);
+        scratch.inverse_sums.resize(rows, 0.0);
+        let scale = (self.q.columns() as f32).powf(-0.5);
+        let scores = Output { data: &mut scratch.scores, row_stride: self.keys, accumulate: false };
+        product(self.q, self.k.transposed(), scale, scores, 1);
+        pulp::Arch::new().dispatch(|| {
+            for (row, scores) in scratch.scores.chunks_exact_mut(self.keys).enumerate() {
+                bias(row, scores);
+                scratch.inverse_sums[row] = 1.0 / exponentiate(scores);
+            }
+        });
+        let weights = Matrix::new(&scratch.scores, rows, self.keys, self.keys);
+        product(weights, self.v, 1.0, Output { data: out, row_stride: stride, accumulate: false }, 1);
+        for (row, scale) in out.chunks_mut(stride).zip(&scratch.inverse_sums) {
+            row.iter_mut().take(width).for_each(|v| *v *= scale);
+        }
+    }
+}
+
+/// Replaces scores by exp(score − largest) and returns their sum.
+#[inline(always)]
+fn exponentiate(scores: &mut [f32]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; 16];
+    let mut chunks = scores.chunks_exact(16);
+    for chunk in &mut chunks {
+        largest.iter_mut().zip(chunk).for_each(|(m, &s)| *m = if s > *m { s } else { *m });
+    }
+    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = largest.iter().copied().fold(rest, f32::max);
+    let mut partial = [0.0f32; 16];
+    let mut chunks = scores.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for (p, s) in partial.iter_mut().zip(chunk) {
+            *s = simd::exp(*s - largest);
+            *p += *s;
+        }
+    }
+    let mut sum = partial.iter().sum::<f32>();
+    for s in chunks.into_remainder() {
+        *s = simd::exp(*s - largest);
+        sum += *s;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random, tracked};
+
+    #[test]
+    fn fused_equals_composed() {
+        for (q_batch, k_batch, queries, keys, channels, heads) in [
+            (1, 1, 1, 1, 2, 1),
+            (1, 3, 40, 7, 16, 4),
+            (3, 1, 7, 50, 24, 3),
+            (2, 2, 5000, 9, 16, 2),
+            (2, 2, 9, 301, 40, 5),
+        ] {
+            let q = random(&[q_batch, queries, channels], 1).affine(3.0, 0.0).unwrap();
+            let (k, v) = (random(&[k_batch, keys, channels], 2), random(&[k_batch, keys, channels], 3));
+            let fused = attention(&q, &k, &v, heads).unwrap();
+            assert_close(&fused, &attention(&tracked(&q), &k, &v, heads).unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let (q, k) = (random(&[2, 3, 8], 1), random(&[3, 4, 8], 2));
+        assert!(attention(&q, &k, &k, 2).is_err());
+        assert!(attention(&q, &q, &q, 3).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! The operations that decide how fast a network runs on a CPU.
+//!
+//! Each function has two paths with the same result: a fused one for f32 tensors on the CPU that nobody
+//! differentiates, and a composition of candle's own operations for everything else (other devices and types,
+//! training), which is also what the fused path is tested against.
+
+mod activation;
+mod attention;
+mod layer_norm;
+mod linear;
+mod product;
+mod resample;
+mod simd;
+mod window_attention;
+
+pub(crate) use activation::{Activation, gelu};
+pub(crate) use attention::attention;
+pub(crate) use layer_norm::layer_norm;
+pub(crate) use linear::{linear, mlp};
+pub(crate) use resample::{resize_grid, resize_rows};
+pub(crate) use window_attention::{RelativePositions, WindowAttention};
+
+use std::ops::Deref;
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
+
+/// Whether the fused path may be taken: f32 on the CPU, and no gradient asked for.
+fn fusible(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op())
+}
+
+/// The values of a contiguous argument of a custom operation.
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("a fused operation needs contiguous arguments, got strides {:?}", layout.stride());
+    };
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+/// A buffer of `len` values that are all going to be written.
+fn buffer(len: usize) -> Vec<f32> {
+    vec![0.0; len]
+}
+
+/// Read access to the values of a contiguous f32 tensor on the CPU.
+struct Values<'a> {
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Values<'a> {
+    fn of(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("a fused operation needs contiguous arguments, got strides {:?}", layout.stride());
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage: Box::new(storage), start, end }),
+            _ => candle_core::bail!("a fused operation needs f32 values on the CPU, got {:?}", tensor.dtype()),
+        }
+    }
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &**self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
+            _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use candle_core::{Device, Tensor, Var};
+
+    /// Repeatable values in -1..1.
+    pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
+        let mut random = coral_core::SeededRng::new(seed);
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.range(-1.0, 1.0) as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// The same values as a variable, which takes the composed path.
+    pub(crate) fn tracked(tensor: &Tensor) -> Tensor {
+        Var::from_tensor(tensor).unwrap().as_tensor().clone()
+    }
+
+    pub(crate) fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f32) {
+        assert_eq!(actual.dims(), expected.dims());
+        let list = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (i, (a, e)) in list(actual).into_iter().zip(list(expected)).enumerate() {
+            assert!((a - e).abs() <= tolerance, "value {i}: {a} against {e}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::config::SamConfig;
+use super::semantic_branch::{SemanticBranch, Semantics};
+use super::two_way_transformer::TwoWayTransformer;
+use crate::layers::{LayerNorm, Linear, Perceptron};
+use crate::ops;
+
+/// Which of the mask tokens answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MaskChoice {
+    /// The first token, for prompts that leave no doubt.
+    Single,
+    /// The others: whole, part and subpart of an ambiguous prompt.
+    Multiple,
+    /// Every token.
+    All,
+}
+
+/// What the decoder says of B prompts, M masks each.
+#[derive(Debug, Clone)]
+pub(crate) struct Decoded {
+    /// B×M×4h×4w logits.
+    pub(crate) low_res_masks: Tensor,
+    /// B×M predicted IoU.
+    pub(crate) iou: Tensor,
+    /// Classes and features, where the network has a semantic branch.
+    pub(crate) semantics: Option<Semantics>,
+}
+
+/// Prompt tokens and image features to masks.
+#[derive(Debug, Clone)]
+pub(crate) struct MaskDecoder {
+    transformer: TwoWayTransformer,
+    /// (1 + M)×C: the IoU token and the mask tokens.
+    output_tokens: Tensor,
+    upscaling: [Linear; 2],
+    upscaling_norm: LayerNorm,
+    hypernetworks: Vec<Perceptron>,
+    iou_head: Perceptron,
+    semantic: Option<SemanticBranch>,
+    mask_tokens: usize,
+}
+
+impl MaskDecoder {
+    pub(crate) fn new(config: &SamConfig, vb: &VarBuilder) -> Result<Self> {
+        let dim = config.dim;
+        let unit = candle_nn::Init::Randn { mean: 0.0, stdev: 1.0 };
+        let iou_token = vb.pp("iou_token").get_with_hints((1, dim), "weight", unit)?;
+        let mask_tokens = vb.pp("mask_tokens").get_with_hints((config.mask_tokens, dim), "weight", unit)?;
+        let hypernetwork =
+            |i: usize| Perceptron::new(&[dim, dim, dim, dim / 8], &vb.pp(format!("output_hypernetworks_mlps.{i}")));
+        let mut iou_widths = vec![dim];
+        iou_widths.extend(std::iter::repeat_n(config.iou_hidden, config.iou_depth.saturating_sub(1)));
+        iou_widths.push(config.mask_tokens);
+        let semantic = match &config.semantic {
+            Some(semantic) => Some(SemanticBranch::new(config, *semantic, vb)?),
+            None => None,
+        };
+        Ok(Self {
+            transformer: TwoWayTransformer::new(config, &vb.pp("transformer"))?,
+            output_tokens: Tensor::cat(&[iou_token, mask_tokens], 0)?,
+            upscaling: [
+                doubling(dim, dim / 4, &vb.pp("output_upscaling.0"))?,
+                doubling(dim / 4, dim / 8, &vb.pp("output_upscaling.3"))?,
+            ],
+            upscaling_norm: LayerNorm::new(dim / 4, 1e-6, &vb.pp("output_upscaling.1"))?,
+            hypernetworks: (0..config.mask_tokens).map(hypernetwork).collect::<Result<_>>()?,
+            iou_head: Perceptron::new(&iou_widths, &vb.pp("iou_prediction_head"))?,
+            semantic,
+            mask_tokens: config.mask_tokens,
+        })
+    }
+
+    /// Image features B×h×w×C (or 1×h×w×C for all prompts; the mask prompt already added), their 1×(h·w)×C places and
+    /// B×T×C prompt tokens.
+    pub(crate) fn forward(
+        &self,
+        image: &Tensor,
+        places: &Tensor,
+        prompts: &Tensor,
+        choice: MaskChoice,
+    ) -> Result<Decoded> {
+        let (_, height, width, _) = image.dims4()?;
+        let (hs, src) = self.transform(image, places, prompts)?;
+        let chosen = match choice {
+            MaskChoice::Single => 0..1,
+            MaskChoice::Multiple => 1..self.mask_tokens,
+            MaskChoice::All => 0..self.mask_tokens,
+        };
+        let iou = self.iou_head.forward(&hs.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
+        let hyper = chosen.clone().map(|i| self.hypernetworks[i].forward(&token(&hs, 1 + i)?));
+        let hyper = Tensor::stack(&hyper.collect::<Result<Vec<_>>>()?, 1)?;
+        let semantics = match &self.semantic {
+            Some(branch) => {
+                let tokens = chosen.clone().map(|i| token(&hs, 1 + i)).collect::<Result<Vec<_>>>()?;
+                Some(branch.forward(&src, (height, width), chosen.start, &tokens)?)
+            }
+            None => None,
+        };
+        Ok(Decoded {
+            low_res_masks: self.masks(&src, &hyper, (height, width))?,
+            iou: iou.narrow(1, chosen.start, chosen.len())?.contiguous()?,
+            semantics,
+        })
+    }
+
+    /// The transformer's outputs: B×(1 + M + T)×C tokens and B×(h·w)×C image tokens.
+    pub(crate) fn transform(&self, image: &Tensor, places: &Tensor, prompts: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (shared, height, width, dim) = image.dims4()?;
+        let batch = prompts.dim(0)?;
+        let own = self.output_tokens.unsqueeze(0)?.broadcast_as((batch, 1 + self.mask_tokens, dim))?;
+        let tokens = Tensor::cat(&[&own.contiguous()?, prompts], 1)?;
+        self.transformer.forward(&tokens, &image.reshape((shared, height * width, dim))?, places)
+    }
+
+    /// Upscales the image tokens four times and multiplies them by each mask's weights: B×M×4h×4w.
+    ///
+    /// Each doubling turns a token into its four children, which stay next to each other; only the finished masks are
+    /// brought into the order of pixels.
+    fn masks(&self, src: &Tensor, hyper: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+        let (batch, tokens, dim) = src.dims3()?;
+        let count = hyper.dim(1)?;
+        let x = self.upscaling[0].forward(src)?.reshape((batch, tokens * 4, dim / 4))?;
+        let x = ops::gelu(&self.upscaling_norm.forward(&x)?)?;
+        let x = ops::gelu(&self.upscaling[1].forward(&x)?)?.reshape((batch, tokens * 16, dim / 8))?;
+        hyper
+            .matmul(&x.transpose(1, 2)?)?
+            .reshape(&[batch * count, height, width, 2, 2, 2, 2][..])?
+            .permute(&[0, 1, 3, 5, 2, 4, 6][..])?
+            .contiguous()?
+            .reshape((batch, count, 4 * height, 4 * width))
+    }
+}
+
+fn token(hs: &Tensor, index: usize) -> Result<Tensor> {
+    hs.narrow(1, index, 1)?.squeeze(1)?.contiguous()
+}
+
+/// A transposed convolution with kernel and stride 2 as a linear layer from a token to its four children, in the
+/// order of rows, each child's channels together.
+fn doubling(inner: usize, out: usize, vb: &VarBuilder) -> Result<Linear> {
+    let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
+    let weight = vb.get_with_hints((inner, out, 2, 2), "weight", init)?;
+    let bias = vb.get_with_hints(out, "bias", candle_nn::Init::Const(0.0))?;
+    let weight = weight.permute((2, 3, 1, 0))?.contiguous()?.reshape((4 * out, inner))?;
+    Ok(Linear::from_weights(weight, Some(bias.repeat(4)?)))
+}

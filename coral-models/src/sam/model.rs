@@ -1,0 +1,129 @@
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+use coral_core::{Error, Result};
+
+use super::config::{EncoderConfig, SamConfig};
+use super::image_encoder::ImageEncoder;
+use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder};
+use super::prompt_encoder::{PromptEncoder, Token};
+use crate::{Checkpoint, load};
+
+/// A network of the Segment Anything family: image encoder, prompt encoder, mask decoder and, for CoralSCOP, the
+/// semantic branch.
+///
+/// It works on tensors; [`Predictor`](super::Predictor) wraps it for photographs and prompts in pixels.
+#[derive(Debug, Clone)]
+pub struct Sam {
+    config: SamConfig,
+    encoder: Encoder,
+    pub(super) prompt_encoder: PromptEncoder,
+    decoder: MaskDecoder,
+    device: Device,
+}
+
+#[derive(Debug, Clone)]
+enum Encoder {
+    Vit(ImageEncoder),
+}
+
+impl Sam {
+    /// Builds the network from weights under their original names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for an impossible configuration, [`Error::Model`] when a tensor is missing or has
+    /// another shape.
+    pub fn new(config: SamConfig, weights: VarBuilder<'_>) -> Result<Self> {
+        config.validate()?;
+        Self::build(config, &weights).map_err(Error::model)
+    }
+
+    fn build(config: SamConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
+        let EncoderConfig::Vit(vit) = &config.encoder;
+        Ok(Self {
+            encoder: Encoder::Vit(ImageEncoder::new(vit, config.dim, &vb.pp("image_encoder"))?),
+            prompt_encoder: PromptEncoder::new(&config, &vb.pp("prompt_encoder"))?,
+            decoder: MaskDecoder::new(&config, &vb.pp("mask_decoder"))?,
+            device: vb.device().clone(),
+            config,
+        })
+    }
+
+    /// Opens a checkpoint on the CPU, whichever network of the family it holds and whichever names it uses.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read, [`Error::Weights`] with the likely cause when it
+    /// holds another network.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?.with_original_sam_names()?;
+        let config = SamConfig::from_checkpoint(&checkpoint)?;
+        Self::load(&checkpoint, config, &Device::Cpu)
+    }
+
+    /// Loads a checkpoint with original names ([`Checkpoint::with_original_sam_names`]) as the network of a
+    /// configuration, e.g. that of [`SamConfig::from_checkpoint`] with another image size.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
+    pub fn load(checkpoint: &Checkpoint, config: SamConfig, device: &Device) -> Result<Self> {
+        config.validate()?;
+        load(checkpoint, device, &[], |weights| Self::build(config, &weights))
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &SamConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// N×3×H×W normalised pixels, H and W multiples of the token size, to N×h×w×C image features.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for another shape or when the tensor library fails.
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        self.encode_with(images, |_, _| {})
+    }
+
+    /// [`encode`](Self::encode) that also shows the tokens after the patch embedding (number 0) and after every block
+    /// (1, 2, …).
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with(&self, images: &Tensor, mut visit: impl FnMut(usize, &Tensor)) -> Result<Tensor> {
+        let Encoder::Vit(encoder) = &self.encoder;
+        encoder
+            .forward_with(images, |index, tokens| {
+                visit(index, tokens);
+                Ok(())
+            })
+            .map_err(Error::model)
+    }
+
+    /// Masks of B prompts with the same number of tokens each on one image's 1×h×w×C features; `masks` are B×4h×4w
+    /// logits of earlier masks.
+    pub(crate) fn decode(
+        &self,
+        features: &Tensor,
+        prompts: &[Vec<Token>],
+        masks: Option<&Tensor>,
+        choice: MaskChoice,
+    ) -> candle_core::Result<Decoded> {
+        let (_, height, width, dim) = features.dims4()?;
+        let dense = match masks {
+            Some(masks) => self.prompt_encoder.masks(masks)?,
+            None => self.prompt_encoder.no_mask()?,
+        };
+        let image = features.broadcast_add(&dense)?;
+        let places = self.prompt_encoder.grid(height, width)?;
+        let tokens = match self.prompt_encoder.points(prompts)? {
+            Some(tokens) => tokens,
+            None => Tensor::zeros((prompts.len(), 0, dim), features.dtype(), features.device())?,
+        };
+        self.decoder.forward(&image, &places, &tokens, choice)
+    }
+}

@@ -1,0 +1,17 @@
+//! Checkpoints: reading `safetensors` and `.pth` files, and building networks from them.
+
+mod cause;
+mod checkpoint;
+mod convert;
+mod load;
+mod open;
+mod pickle;
+mod safetensors;
+mod sam_names;
+mod stored;
+mod torch;
+
+pub use checkpoint::Checkpoint;
+pub use convert::convert_to_safetensors;
+pub(crate) use load::lacking;
+pub use load::load;

@@ -1,0 +1,158 @@
+//! The predictor as a user has it, on the small reference networks.
+
+use std::path::PathBuf;
+
+use candle_core::Device;
+use coral_core::image::{Rgb, RgbImage};
+use coral_core::ndarray::Array2;
+use coral_core::{BoxPrompt, Error, FeatureExtractor, PointPrompt, Prompt, PromptableSegmenter, Size};
+use coral_models::{Checkpoint, Embedding, Predictor, PredictorConfig, Sam, SamConfig};
+
+fn weights(case: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(case).join("weights.safetensors")
+}
+
+fn predictor(case: &str) -> Predictor {
+    Predictor::new(Sam::open(weights(case)).unwrap())
+}
+
+fn reef(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 5 % 256) as u8, (y * 7 % 256) as u8, ((x + y) * 3 % 256) as u8]))
+}
+
+fn point(x: f32, y: f32) -> Prompt {
+    Prompt { points: vec![PointPrompt { x, y, foreground: true }], ..Default::default() }
+}
+
+fn rect(x_min: f32, y_min: f32, x_max: f32, y_max: f32) -> Prompt {
+    Prompt { rect: Some(BoxPrompt { x_min, y_min, x_max, y_max }), ..Default::default() }
+}
+
+#[test]
+fn a_checkpoint_tells_its_network() {
+    let config = |case| SamConfig::from_checkpoint(&Checkpoint::open(weights(case)).unwrap()).unwrap();
+    assert!(config("sam_tiny").semantic.is_none());
+    assert_eq!(config("coralscop_tiny").semantic.unwrap().tokens, 64);
+    assert_eq!((config("sam_tiny").image_size, config("coralscop_tiny").image_size), (160, 128));
+}
+
+#[test]
+fn any_image_size_gives_masks_of_its_size() {
+    let predictor = predictor("coralscop_tiny");
+    for (width, height) in [(1, 1), (1, 300), (300, 2), (37, 64), (128, 128)] {
+        let image = reef(width, height);
+        let embedding = predictor.embed(&image).unwrap();
+        let masks = predictor.predict(&embedding, &point(width as f32 / 2.0, height as f32 / 2.0)).unwrap();
+        assert_eq!(masks.len(), 3);
+        for mask in &masks {
+            assert_eq!(Size::of_map(&mask.mask), Size { width, height });
+            assert!(mask.class.is_some_and(|class| class < 2));
+            assert_eq!(mask.features.len(), 32);
+        }
+        let map = predictor.extract(&image).unwrap();
+        assert_eq!((map.dim(), map.image_size), (predictor.dim(), Size { width, height }));
+    }
+}
+
+#[test]
+fn a_batch_answers_like_its_prompts_alone() {
+    let predictor = predictor("sam_tiny");
+    let embedding = predictor.embed(&reef(50, 31)).unwrap();
+    let mask_logits = Some(Array2::from_shape_fn((40, 40), |(y, x)| if x > y { 4.0 } else { -4.0 }));
+    let prompts = [
+        point(3.0, 4.0),
+        rect(1.0, 2.0, 30.0, 20.0),
+        Prompt { mask_logits: mask_logits.clone(), ..point(7.0, 7.5) },
+        point(49.0, 30.0),
+        Prompt { mask_logits, ..Default::default() },
+        Prompt { points: vec![point(5.0, 5.0).points[0], point(9.0, 3.0).points[0]], ..Default::default() },
+    ];
+    let together = predictor.predict_batch(&embedding, &prompts).unwrap();
+    assert_eq!(together.len(), prompts.len());
+    for (masks, prompt) in together.iter().zip(&prompts) {
+        let alone = PromptableSegmenter::predict(&predictor, &embedding, prompt).unwrap();
+        assert_eq!(masks.len(), alone.len());
+        for (a, b) in masks.iter().zip(&alone) {
+            assert!((a.predicted_iou - b.predicted_iou).abs() < 1e-5);
+            let difference = (&a.mask_logits - &b.mask_logits).iter().fold(0.0f32, |m, d| m.max(d.abs()));
+            assert!(difference < 1e-5, "{difference}");
+        }
+    }
+}
+
+#[test]
+fn an_embedding_survives_saving() {
+    let predictor = predictor("sam_tiny");
+    let embedding = predictor.embed(&reef(50, 31)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reef.embedding");
+    embedding.save(&path).unwrap();
+    let loaded = Embedding::load(&path, &Device::Cpu).unwrap();
+    let prompt = point(20.0, 11.0);
+    assert_eq!(predictor.predict(&embedding, &prompt).unwrap(), predictor.predict(&loaded, &prompt).unwrap());
+
+    let bytes = std::fs::read(&path).unwrap();
+    for keep in [0, 7, 100, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..keep]).unwrap();
+        let text = Embedding::load(&path, &Device::Cpu).unwrap_err().to_string();
+        assert!(text.contains("reef.embedding: not a saved embedding"), "{text}");
+    }
+    let text = Embedding::load(weights("sam_tiny"), &Device::Cpu).unwrap_err().to_string();
+    assert!(text.ends_with("not a saved embedding: expected the field `format`"), "{text}");
+}
+
+#[test]
+fn bad_prompts_are_named() {
+    let predictor = predictor("sam_tiny");
+    let embedding = predictor.embed(&reef(50, 31)).unwrap();
+    let text = |prompt: Prompt| predictor.predict(&embedding, &prompt).unwrap_err().to_string();
+    let input = "invalid input `prompts[0]`: ";
+    assert_eq!(text(Prompt::default()), format!("{input}expected a point, a box or mask logits, got none"));
+    assert_eq!(text(point(50.5, 3.0)), format!("{input}point (50.5, 3) lies outside the 50x31 image"));
+    assert_eq!(text(point(f32::NAN, 3.0)), format!("{input}point (NaN, 3) lies outside the 50x31 image"));
+    assert_eq!(text(rect(0.0, 0.0, 5.0, 32.0)), format!("{input}box (0, 0) to (5, 32) lies outside the 50x31 image"));
+    assert_eq!(text(rect(5.0, 1.0, 5.0, 2.0)), format!("{input}box (5, 1) to (5, 2) is empty"));
+    let mask = |logits: Array2<f32>| Prompt { mask_logits: Some(logits), ..Default::default() };
+    assert_eq!(text(mask(Array2::zeros((9, 40)))), "prompts[0].mask_logits: expected shape 40x40, got 40x9");
+    let mut logits = Array2::zeros((40, 40));
+    logits[[3, 4]] = f32::NAN;
+    assert_eq!(text(mask(logits)), format!("{input}mask logits must be finite, got NaN"));
+}
+
+#[test]
+fn bad_images_embeddings_and_settings_are_named() {
+    let (small, large) = (predictor("coralscop_tiny"), predictor("sam_tiny"));
+    let text = small.embed(&RgbImage::new(0, 5)).unwrap_err().to_string();
+    assert_eq!(text, "invalid input `image`: an image of 0x5 has no pixels");
+    let foreign = large.embed(&reef(9, 9)).unwrap();
+    let text = small.predict(&foreign, &point(1.0, 1.0)).unwrap_err().to_string();
+    assert_eq!(text, "embedding: expected shape [1, 8, 8, 32], got [1, 10, 10, 32]");
+    let config = PredictorConfig { prompts_per_batch: 0, ..Default::default() };
+    let text = small.with_config(config).unwrap_err().to_string();
+    assert_eq!(text, "invalid parameter `prompts_per_batch`: expected at least 1, got 0");
+}
+
+#[test]
+fn networks_that_do_not_fit_are_named() {
+    let checkpoint = Checkpoint::open(weights("sam_tiny")).unwrap();
+    let config = SamConfig::from_checkpoint(&checkpoint).unwrap();
+    let odd = Sam::load(&checkpoint, SamConfig { decoder_heads: 5, ..config.clone() }, &Device::Cpu).unwrap_err();
+    assert_eq!(odd.to_string(), "invalid parameter `decoder_heads`: 5 heads do not divide the width 32 / 2");
+    let branch = SamConfig::coralscop(2).semantic;
+    let error = Sam::load(&checkpoint, SamConfig { semantic: branch, ..config }, &Device::Cpu).unwrap_err();
+    let Error::Weights { missing, unexpected, .. } = &error else { panic!("{error}") };
+    assert!(missing.iter().all(|name| name.starts_with("mask_decoder.cate_")) && !missing.is_empty());
+    assert!(unexpected.is_empty());
+}
+
+#[test]
+fn another_image_size_is_possible() {
+    let checkpoint = Checkpoint::open(weights("coralscop_tiny")).unwrap();
+    let config = SamConfig { image_size: 192, ..SamConfig::from_checkpoint(&checkpoint).unwrap() };
+    let predictor = Predictor::new(Sam::load(&checkpoint, config, &Device::Cpu).unwrap());
+    let embedding = predictor.embed(&reef(60, 90)).unwrap();
+    assert_eq!(embedding.features().dims(), [1, 12, 12, 32]);
+    let masks = predictor.predict(&embedding, &point(20.0, 11.0)).unwrap();
+    assert_eq!(masks[0].mask_logits.dim(), (48, 48));
+    assert!(masks[0].class.is_some());
+}
