@@ -2,6 +2,8 @@
 
 use coral_core::testing::GoldenCase;
 
+#[path = "golden/resize.rs"]
+mod resize;
 #[path = "golden/sam.rs"]
 mod sam;
 
