@@ -2,7 +2,7 @@ use std::path::Path;
 
 use coral_core::{ClassSet, Error, InstanceMask, Result};
 
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// Writes a table of colonies as CSV: number (from 1), class, name, area, box, whether the image's border
 /// cuts it, and scores.
