@@ -29,6 +29,21 @@ pub(crate) struct Decoded {
     pub(crate) semantics: Option<Semantics>,
 }
 
+/// B prompts before their masks are drawn: what is known of the masks, and what they are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Scored {
+    /// B×M predicted IoU.
+    pub(crate) iou: Tensor,
+    /// Classes and features, where the network has a semantic branch.
+    pub(crate) semantics: Option<Semantics>,
+    /// B×(h·w)×C image tokens.
+    src: Tensor,
+    /// B×M×C/8, the weights of each mask.
+    hyper: Tensor,
+    /// h and w.
+    grid: (usize, usize),
+}
+
 /// Prompt tokens and image features to masks.
 #[derive(Debug, Clone)]
 pub(crate) struct MaskDecoder {
@@ -82,6 +97,19 @@ impl MaskDecoder {
         prompts: &Tensor,
         choice: MaskChoice,
     ) -> Result<Decoded> {
+        let scored = self.score(image, places, prompts, choice)?;
+        let low_res_masks = self.draw(&scored.src, &scored.hyper, scored.grid)?;
+        Ok(Decoded { low_res_masks, iou: scored.iou, semantics: scored.semantics })
+    }
+
+    /// [`forward`](Self::forward) up to the masks, whose pixels cost about a third of the work.
+    pub(crate) fn score(
+        &self,
+        image: &Tensor,
+        places: &Tensor,
+        prompts: &Tensor,
+        choice: MaskChoice,
+    ) -> Result<Scored> {
         let (_, height, width, _) = image.dims4()?;
         let (hs, src) = self.transform(image, places, prompts)?;
         let chosen = match choice {
@@ -99,11 +127,14 @@ impl MaskDecoder {
             }
             None => None,
         };
-        Ok(Decoded {
-            low_res_masks: self.masks(&src, &hyper, (height, width))?,
-            iou: iou.narrow(1, chosen.start, chosen.len())?.contiguous()?,
-            semantics,
-        })
+        let iou = iou.narrow(1, chosen.start, chosen.len())?.contiguous()?;
+        Ok(Scored { iou, semantics, src, hyper, grid: (height, width) })
+    }
+
+    /// The masks of some of the prompts, in this order: N×M×4h×4w.
+    pub(crate) fn masks_of(&self, scored: &Scored, prompts: &[u32]) -> Result<Tensor> {
+        let rows = Tensor::new(prompts, scored.src.device())?;
+        self.draw(&scored.src.index_select(&rows, 0)?, &scored.hyper.index_select(&rows, 0)?, scored.grid)
     }
 
     /// The transformer's outputs: B×(1 + M + T)×C tokens and B×(h·w)×C image tokens.
@@ -119,7 +150,7 @@ impl MaskDecoder {
     ///
     /// Each doubling turns a token into its four children, which stay next to each other; only the finished masks are
     /// brought into the order of pixels.
-    fn masks(&self, src: &Tensor, hyper: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    fn draw(&self, src: &Tensor, hyper: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
         let (batch, tokens, dim) = src.dims3()?;
         let count = hyper.dim(1)?;
         let x = self.upscaling[0].forward(src)?.reshape((batch, tokens * 4, dim / 4))?;

@@ -1,3 +1,4 @@
+mod automatic;
 mod config;
 mod embedding;
 mod image_encoder;
@@ -12,6 +13,11 @@ mod semantic_branch;
 mod tests;
 mod two_way_transformer;
 
+pub use automatic::{
+    AreaLimit, CleanedMask, Crop, GeneratorConfig, GridPoint, MaskGenerator, TileConfig, TileMasks, box_nms,
+    crop_boxes, feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid, remove_small_regions,
+    stability_score, tile_boxes,
+};
 pub use config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
 pub use embedding::Embedding;
 pub use model::Sam;

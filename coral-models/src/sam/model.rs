@@ -6,7 +6,7 @@ use coral_core::{Error, Result};
 
 use super::config::{EncoderConfig, SamConfig};
 use super::image_encoder::ImageEncoder;
-use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder};
+use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder, Scored};
 use super::prompt_encoder::{PromptEncoder, Token};
 use crate::{Checkpoint, load};
 
@@ -113,17 +113,55 @@ impl Sam {
         masks: Option<&Tensor>,
         choice: MaskChoice,
     ) -> candle_core::Result<Decoded> {
+        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts, masks)?;
+        self.decoder.forward(&image, &places, &tokens, choice)
+    }
+
+    /// [`decode`](Self::decode) without earlier masks, up to the pixels of the masks.
+    pub(crate) fn score(
+        &self,
+        features: &Tensor,
+        prompts: &[Vec<Token>],
+        choice: MaskChoice,
+    ) -> candle_core::Result<Scored> {
+        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts, None)?;
+        self.decoder.score(&image, &places, &tokens, choice)
+    }
+
+    /// The masks of some of the scored prompts, N×M×4h×4w.
+    pub(crate) fn masks_of(&self, scored: &Scored, prompts: &[u32]) -> candle_core::Result<Tensor> {
+        self.decoder.masks_of(scored, prompts)
+    }
+
+    fn decoder_input(
+        &self,
+        features: &Tensor,
+        prompts: &[Vec<Token>],
+        masks: Option<&Tensor>,
+    ) -> candle_core::Result<DecoderInput> {
         let (_, height, width, dim) = features.dims4()?;
         let dense = match masks {
             Some(masks) => self.prompt_encoder.masks(masks)?,
             None => self.prompt_encoder.no_mask()?,
         };
-        let image = features.broadcast_add(&dense)?;
-        let places = self.prompt_encoder.grid(height, width)?;
         let tokens = match self.prompt_encoder.points(prompts)? {
             Some(tokens) => tokens,
             None => Tensor::zeros((prompts.len(), 0, dim), features.dtype(), features.device())?,
         };
-        self.decoder.forward(&image, &places, &tokens, choice)
+        Ok(DecoderInput {
+            image: features.broadcast_add(&dense)?,
+            places: self.prompt_encoder.grid(height, width)?,
+            tokens,
+        })
     }
+}
+
+/// What the mask decoder works on.
+struct DecoderInput {
+    /// B×h×w×C, or 1×h×w×C for all prompts.
+    image: Tensor,
+    /// 1×(h·w)×C.
+    places: Tensor,
+    /// B×T×C.
+    tokens: Tensor,
 }
