@@ -12,6 +12,7 @@ use crate::{ClassId, PointPrompt, Rect, RleMask, Size};
 /// assert_eq!(colony.area(), 9);
 /// assert_eq!(colony.bounding_box().unwrap().x, 5);
 /// assert_eq!(colony.crop_box.width, 8);
+/// assert!(colony.touches_border());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceMask {
@@ -55,5 +56,13 @@ impl InstanceMask {
     /// The smallest box around the object; `None` when the mask is empty.
     pub fn bounding_box(&self) -> Option<Rect> {
         self.mask.bounding_box()
+    }
+
+    /// Whether a pixel of the object lies at the border of the image, so that only a part of it may be seen.
+    pub fn touches_border(&self) -> bool {
+        let size = self.mask.size();
+        self.bounding_box().is_some_and(|Rect { x, y, width, height }| {
+            x == 0 || y == 0 || x + width == size.width || y + height == size.height
+        })
     }
 }

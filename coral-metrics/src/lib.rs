@@ -2,12 +2,16 @@
 
 mod agreement;
 mod class_mean;
+mod colonies;
 mod confusion;
 mod cover;
 mod report;
+mod sizes;
 mod tally;
 
 pub use class_mean::ClassMean;
+pub use colonies::{ClassColonies, ColonyConfig, ColonyStatistics, ColonySurvey};
 pub use confusion::ConfusionMatrix;
 pub use cover::{CoverCounts, CoverError, CoverErrorSummary, cover};
 pub use report::{ClassReport, Report};
+pub use sizes::{SizeDistribution, SizeHistogram};

@@ -6,7 +6,7 @@ impl RleMask {
     /// The pixels in either mask.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless both masks have one size.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless both masks have one size.
     pub fn union(&self, other: &Self) -> Result<Self> {
         self.combine(other, |a, b| a || b)
     }
@@ -41,7 +41,7 @@ impl RleMask {
     /// The pixels in any of `masks`, all of which have size `size`; in one pass over all runs.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] naming the first mask of another size.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) naming the first mask of another size.
     pub fn union_of<'a>(size: Size, masks: impl IntoIterator<Item = &'a Self>) -> Result<Self> {
         let mut runs = Vec::new();
         for (at, mask) in masks.into_iter().enumerate() {
@@ -57,7 +57,7 @@ impl RleMask {
     /// Pixels in both masks.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless both masks have one size.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless both masks have one size.
     pub fn intersection_area(&self, other: &Self) -> Result<u64> {
         self.size.expect("other", other.size)?;
         let mut area = 0;
@@ -68,7 +68,7 @@ impl RleMask {
     /// Intersection over union, 0..=1; 0 for two empty masks, as in COCO.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless both masks have one size.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless both masks have one size.
     ///
     /// # Examples
     /// ```
@@ -87,7 +87,7 @@ impl RleMask {
     /// The measure that COCO uses against a crowd region: the share of this mask (the detection) inside `crowd`.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless both masks have one size.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless both masks have one size.
     pub fn crowd_iou(&self, crowd: &Self) -> Result<f64> {
         Ok(ratio(self.intersection_area(crowd)?, self.area()))
     }

@@ -134,8 +134,8 @@ impl CocoDataset {
         of_image.filter_map(instance).collect()
     }
 
-    /// The classes, with default colours. A category whose supercategory is a category too becomes its child; categories
-    /// that the file does not list are named by their ids.
+    /// The classes, with default colours. A category whose supercategory is a category too becomes its child;
+    /// categories that the file does not list are named by their ids.
     ///
     /// # Errors
     /// [`Error::UnknownClass`] when the id of a category is beyond 254; [`Error::InvalidInput`] when two categories

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dataset::pixel_bbox;
 use super::json::{Segmentation, list, parse};
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// The masks of one image, as Segment Anything's data set (SA-1B) and CoralSCOP store them: a file per image.
 ///
@@ -55,8 +55,8 @@ pub fn read_sam_annotations(path: impl AsRef<Path>) -> Result<SamAnnotations> {
 /// coordinates, one less than the pixels they span. [`write_coco`](crate::write_coco) counts pixels instead.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the first mask that is not of the image's size, or has class
-/// 255 or a score or point that is not finite; [`Error::Io`] naming `path`.
+/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the first mask that is not of the image's size, or has
+/// class 255 or a score or point that is not finite; [`Error::Io`] naming `path`.
 ///
 /// # Examples
 /// ```

@@ -5,12 +5,12 @@ use coral_core::{Error, Result, RleMask, Size};
 use serde::Serialize;
 
 use super::dataset::{CocoAnnotation, CocoDataset, pixel_bbox};
-use crate::atomic::write_atomically;
+use coral_core::write_atomically;
 
 /// Writes a COCO data set, with masks as compressed runs.
 ///
-/// Area and box are those of the mask, the box in whole pixels (a single pixel is 1×1); an annotation without mask keeps
-/// its box.
+/// Area and box are those of the mask, the box in whole pixels (a single pixel is 1×1); an annotation without mask
+/// keeps its box.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] naming the first part that cannot be read back: an image or

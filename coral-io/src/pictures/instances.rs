@@ -183,7 +183,8 @@ mod tests {
             let image = RgbImage::new(width as u32, height as u32);
             let picture = draw_contours(&image, &[ColoredMask { mask: &mask, color: [9, 8, 7] }], thickness).unwrap();
             for ((y, x), &inside) in pixels.indexed_iter() {
-                let near = |(v, u): (usize, usize)| u.abs_diff(x).pow(2) + v.abs_diff(y).pow(2) <= thickness.pow(2) as usize;
+                let reach = thickness.pow(2) as usize;
+                let near = |(v, u): (usize, usize)| u.abs_diff(x).pow(2) + v.abs_diff(y).pow(2) <= reach;
                 let line = inside && pixels.indexed_iter().any(|(at, &inside)| !inside && near(at));
                 let expected = if line { [9, 8, 7] } else { [0; 3] };
                 prop_assert_eq!(picture.get_pixel(x as u32, y as u32).0, expected);

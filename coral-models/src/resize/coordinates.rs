@@ -24,7 +24,8 @@ pub(super) fn torch_bilinear_align_corners(input: usize, output: usize) -> Axis<
 pub(super) fn torch_bicubic(input: usize, output: usize, scale: f32) -> Axis<f64> {
     let last = input - 1;
     let span = |i: usize| {
-        let at = scale * (i as f32 + 0.5) - 0.5;
+        // Rounded once: PyTorch's compiled bicubic kernel, unlike its bilinear one, fuses the product and the sum.
+        let at = (f64::from(scale) * (i as f64 + 0.5) - 0.5) as f32;
         let (base, fraction) = (at.floor(), f64::from(at - at.floor()));
         let clamped = |offset: i64| (base as i64 + offset).clamp(0, last as i64) as usize;
         let first = clamped(-1);
@@ -62,11 +63,13 @@ pub(super) fn opencv_area(input: usize, output: usize) -> Axis<f64> {
 /// What OpenCV's area mode does once an axis grows: two neighbours, mixed only where an output sample
 /// lies across their border.
 pub(super) fn opencv_area_enlarged(input: usize, output: usize) -> Axis<f64> {
-    let scale = input as f64 / output as f64;
+    // Where output and input borders meet, the last bit decides between two pixels: follow OpenCV's roundings.
+    let inverse = output as f64 / input as f64;
+    let scale = 1.0 / inverse;
     linear(input, output, |i| {
         let base = (i as f64 * scale).floor();
-        let fraction = (i as f64 + 1.0) - (base + 1.0) / scale;
-        (base + if fraction <= 0.0 { 0.0 } else { fraction - fraction.floor() }) as f32
+        let fraction = ((i as f64 + 1.0) - (base + 1.0) * inverse) as f32;
+        base as f32 + if fraction <= 0.0 { 0.0 } else { fraction - fraction.floor() }
     })
 }
 

@@ -1,4 +1,5 @@
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use coral_core::Size;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ impl PillowFilter {
         }
         let scale = input as f64 / output as f64;
         match self.kernel() {
-            Some(kernel) => kernel.antialiased(input, output, scale, |index| (index as f64 + 0.5) * scale),
+            Some(kernel) => kernel.antialiased(input, output, scale),
             None => nearest(input, output, scale),
         }
     }
@@ -70,31 +71,43 @@ impl Kernel {
     /// The cubic with a = −0.5, which PyTorch has only with antialiasing.
     pub(super) const BICUBIC: Self = Self { support: 2.0, shape: |x| cubic(x, -0.5) };
 
-    /// PyTorch's axis of this filter. Its coordinates are f32, which shows on large images.
-    pub(super) fn torch_antialiased(self, input: usize, output: usize, scale: f32) -> Axis<f64> {
-        self.antialiased(input, output, f64::from(scale), |index| f64::from(scale * (index as f32 + 0.5)))
-    }
-
-    /// The axis of this filter around the `center` of each output, stretched to `scale` inputs per output where
-    /// that is more than one.
-    fn antialiased(self, input: usize, output: usize, scale: f64, center: impl Fn(usize) -> f64) -> Axis<f64> {
+    /// Pillow's axis of this filter, stretched to `scale` inputs per output where that is more than one.
+    fn antialiased(self, input: usize, output: usize, scale: f64) -> Axis<f64> {
         let stretch = scale.max(1.0);
         let support = self.support * stretch;
         let span = |index: usize| {
-            let center = center(index);
+            let center = (index as f64 + 0.5) * scale;
             // A cast truncates towards zero and takes negative numbers to zero.
-            let first = ((center - support + 0.5) as usize).min(input - 1);
-            let end = ((center + support + 0.5) as usize).clamp(first + 1, input);
+            let (first, end) = ((center - support + 0.5) as usize, (center + support + 0.5) as usize);
             let weight = |x: usize| (self.shape)((x as f64 - center + 0.5) * (1.0 / stretch));
-            let mut weights: Vec<f64> = (first..end).map(weight).collect();
-            let sum: f64 = weights.iter().sum();
-            if sum != 0.0 {
-                weights.iter_mut().for_each(|weight| *weight /= sum);
-            }
-            (first, weights)
+            normalized(input, first..end, weight)
         };
         Axis::from_spans(input, (0..output).map(span).collect())
     }
+
+    /// PyTorch's axis of this filter: the same in f32, which shows on large images.
+    pub(super) fn antialiased_f32(self, input: usize, output: usize, scale: f32) -> Axis<f64> {
+        let stretch = scale.max(1.0);
+        let support = self.support as f32 * stretch;
+        let span = |index: usize| {
+            let center = scale * (index as f32 + 0.5);
+            let (first, end) = ((center - support + 0.5) as usize, (center + support + 0.5) as usize);
+            let weight = |x: usize| (self.shape)(f64::from((x as f32 - center + 0.5) * (1.0 / stretch)));
+            normalized(input, first..end, weight)
+        };
+        Axis::from_spans(input, (0..output).map(span).collect())
+    }
+}
+
+/// The weights of the inputs `range`, as far as they exist, made to sum to one.
+fn normalized(input: usize, range: Range<usize>, weight: impl Fn(usize) -> f64) -> (usize, Vec<f64>) {
+    let first = range.start.min(input - 1);
+    let mut weights: Vec<f64> = (first..range.end.clamp(first + 1, input)).map(weight).collect();
+    let sum: f64 = weights.iter().sum();
+    if sum != 0.0 {
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    (first, weights)
 }
 
 /// Pillow's nearest pixel. It adds the step up instead of multiplying, which shows in the rounding.
@@ -117,7 +130,8 @@ fn hamming(x: f64) -> f64 {
     if x == 0.0 {
         1.0
     } else if x < 1.0 {
-        (x * PI).sin() / (x * PI) * (0.54 + 0.46 * (x * PI).cos())
+        // Pillow writes these two numbers in f32.
+        (x * PI).sin() / (x * PI) * (f64::from(0.54f32) + f64::from(0.46f32) * (x * PI).cos())
     } else {
         0.0
     }

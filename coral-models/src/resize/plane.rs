@@ -44,9 +44,9 @@ impl Interpolation {
             Self::NearestExact => torch_nearest(input, output, scale, 0.5),
             Self::Bilinear => torch_bilinear(input, output, scale),
             Self::BilinearAlignCorners => torch_bilinear_align_corners(input, output),
-            Self::BilinearAntialias => Kernel::BILINEAR.torch_antialiased(input, output, scale),
+            Self::BilinearAntialias => Kernel::BILINEAR.antialiased_f32(input, output, scale),
             Self::Bicubic => torch_bicubic(input, output, scale),
-            Self::BicubicAntialias => Kernel::BICUBIC.torch_antialiased(input, output, scale),
+            Self::BicubicAntialias => Kernel::BICUBIC.antialiased_f32(input, output, scale),
             Self::Area => torch_area(input, output),
             Self::Pillow(filter) => filter.axis(input, output),
         }
