@@ -19,7 +19,7 @@ pub struct CleanedMask {
 /// work grows with the number of runs, not of pixels.
 ///
 /// # Errors
-/// None for masks that [`RleMask`] can make; the result's type leaves room for its constructors' errors.
+/// Those of [`RleMask::from_counts`]; a mask that exists gives none.
 ///
 /// # Examples
 /// ```
