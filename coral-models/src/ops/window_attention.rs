@@ -357,6 +357,8 @@ mod tests {
             (2, 5, 9, 3, 4, Some(3)),
             (1, 10, 4, 2, 6, Some(7)),
             (1, 14, 28, 2, 16, Some(14)),
+            (1, 64, 64, 2, 64, Some(14)),
+            (1, 64, 64, 2, 64, None),
         ] {
             let qkv = random(&[batch, height, width, 3 * heads * head], 1);
             let padding = random(&[3 * heads * head], 2);
