@@ -80,10 +80,7 @@ pub enum Error {
         reason: String,
     },
     /// A checkpoint does not fit the model.
-    #[error(
-        "{}: {} missing {missing:?}, {} unexpected {unexpected:?}, {} mis-shaped {mismatched:?}",
-        path.display(), missing.len(), unexpected.len(), mismatched.len()
-    )]
+    #[error("{}: {}", path.display(), weights_text(missing, unexpected, mismatched, cause.as_deref()))]
     Weights {
         /// The checkpoint.
         path: PathBuf,
@@ -93,6 +90,8 @@ pub enum Error {
         unexpected: Vec<String>,
         /// Tensors of another shape, as `name: expected AxB, got CxD`.
         mismatched: Vec<String>,
+        /// What probably went wrong, e.g. `the file is a CLIP checkpoint`.
+        cause: Option<String>,
     },
     /// The tensor library reported an error.
     #[error("model: {source}")]
@@ -134,6 +133,24 @@ impl Error {
     }
 }
 
+/// How many tensor names of a kind a text lists before it only counts them.
+const NAMES_SHOWN: usize = 8;
+
+fn weights_text(missing: &[String], unexpected: &[String], mismatched: &[String], cause: Option<&str>) -> String {
+    let kinds = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", mismatched)];
+    let lists = kinds.iter().filter(|(_, names)| !names.is_empty()).map(|(kind, names)| {
+        let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
+        let more = match names.len().saturating_sub(NAMES_SHOWN) {
+            0 => String::new(),
+            more => format!(", … and {more} more"),
+        };
+        format!("{} {kind} ({shown}{more})", names.len())
+    });
+    let lists = lists.collect::<Vec<_>>().join("; ");
+    let cause = cause.map(|cause| format!("; likely cause: {cause}")).unwrap_or_default();
+    format!("the checkpoint does not fit the model: {lists}{cause}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +163,23 @@ mod tests {
         assert_eq!(without.to_string(), "a.png: truncated");
         let io = Error::io("gone.csv", std::io::Error::from(std::io::ErrorKind::NotFound));
         assert!(io.to_string().starts_with("gone.csv: "));
+    }
+
+    #[test]
+    fn weights_text_lists_some_names_and_counts_the_rest() {
+        let names = |n: usize| (0..n).map(|index| format!("t{index}")).collect::<Vec<_>>();
+        let error = Error::Weights {
+            path: "sam.pth".into(),
+            missing: names(1),
+            unexpected: names(10),
+            mismatched: Vec::new(),
+            cause: Some("another model".into()),
+        };
+        assert_eq!(
+            error.to_string(),
+            "sam.pth: the checkpoint does not fit the model: 1 missing (t0); \
+             10 unexpected (t0, t1, t2, t3, t4, t5, t6, t7, … and 2 more); likely cause: another model"
+        );
     }
 
     #[test]
