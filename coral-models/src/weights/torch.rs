@@ -1,0 +1,235 @@
+use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
+use std::ops::Range;
+use std::sync::Arc;
+
+use safetensors::Dtype;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::open::Contents;
+use super::pickle::{Id, Pickle, Value};
+use super::stored::{MappedFile, StoredTensor, StridedLayout};
+
+/// Keys under which training programs store the state dict, the likeliest first.
+const STATE_KEYS: [&str; 8] =
+    ["state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights"];
+
+/// How deep a state dict may lie in other dicts.
+const DEPTH: usize = 3;
+
+/// The names and values of a state dict.
+type Entries<'a> = Vec<(&'a str, Id)>;
+
+/// Reads a `.pth` as `torch.save` writes it: a zip archive of a pickle and one file per storage.
+pub(super) fn read(file: &Arc<MappedFile>) -> Result<Contents, String> {
+    let archive = Archive::open(file.bytes())?;
+    let pickle = Pickle::parse(&file.bytes()[archive.pickle.clone()])
+        .map_err(|reason| format!("its data.pkl {reason}: damaged, or no checkpoint of PyTorch"))?;
+    let entries = state_dict(&pickle, pickle.root(), DEPTH)?;
+    let mut tensors = BTreeMap::new();
+    for (name, id) in entries {
+        let tensor =
+            stored_tensor(&pickle, id, file, &archive).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+        tensors.insert(name.to_owned(), tensor);
+    }
+    Ok((tensors, BTreeMap::new()))
+}
+
+/// Byte ranges of the archive's parts.
+struct Archive {
+    pickle: Range<usize>,
+    /// By the storage's key.
+    storages: HashMap<String, Range<usize>>,
+}
+
+impl Archive {
+    fn open(bytes: &[u8]) -> Result<Self, String> {
+        let mut zip = ZipArchive::new(Cursor::new(bytes))
+            .map_err(|error| format!("truncated or damaged zip archive ({error}); download it again"))?;
+        let mut ranges = HashMap::new();
+        for index in 0..zip.len() {
+            let damaged = |error| format!("damaged zip archive: {error}");
+            let entry = zip.by_index_raw(index).map_err(damaged)?;
+            let name = entry.name().map_err(damaged)?.into_owned();
+            if entry.compression() != CompressionMethod::Stored {
+                return Err("a compressed zip archive; expected a checkpoint as torch.save writes it".to_owned());
+            }
+            let range = entry.data_start().and_then(|start| {
+                let start = usize::try_from(start).ok()?;
+                let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
+                (end <= bytes.len()).then_some(start..end)
+            });
+            ranges.insert(name, range.ok_or("truncated zip archive; download it again")?);
+        }
+        Self::of_parts(ranges, bytes)
+    }
+
+    fn of_parts(mut parts: HashMap<String, Range<usize>>, bytes: &[u8]) -> Result<Self, String> {
+        let roots = parts.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+        let Some(root) = roots.min_by_key(|root| root.len()).map(str::to_owned) else {
+            return Err("a zip archive without data.pkl; expected a checkpoint as torch.save writes it".to_owned());
+        };
+        if parts.keys().any(|name| name.starts_with(&format!("{root}code/"))) {
+            return Err("a TorchScript program; expected a state dict: save `model.state_dict()` instead".to_owned());
+        }
+        if parts.get(&format!("{root}byteorder")).is_some_and(|range| &bytes[range.clone()] == b"big") {
+            return Err("numbers are stored in big-endian order; expected little-endian".to_owned());
+        }
+        let pickle = parts.remove(&format!("{root}data.pkl")).unwrap_or_default();
+        let folder = format!("{root}data/");
+        let storages =
+            parts.into_iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_owned(), range)));
+        Ok(Self { pickle, storages: storages.collect() })
+    }
+}
+
+/// The names and tensors of the state dict at `id` or inside it.
+fn state_dict<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Entries<'a>, String> {
+    let mut found = state_dicts(pickle, id, depth)?;
+    match found.len() {
+        0 => Err("holds no tensors; expected a state dict, or one under a key such as `state_dict`".to_owned()),
+        1 => Ok(found.remove(0).1),
+        _ => {
+            let keys = found.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            Err(format!("holds several state dicts, under {keys}; save the one to use on its own"))
+        }
+    }
+}
+
+/// State dicts with the keys that lead to them: a single one where a key of [`STATE_KEYS`] tells which.
+fn state_dicts<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Vec<(String, Entries<'a>)>, String> {
+    let Some(items) = pickle.dict(id) else {
+        return match pickle.get(id) {
+            Value::Call { callable, .. } if depth == DEPTH => {
+                let class = pickle.global(*callable).unwrap_or("?").replace(' ', ".");
+                Err(format!(
+                    "holds a Python object of {class}; expected a state dict: save `model.state_dict()` instead"
+                ))
+            }
+            _ => Ok(Vec::new()),
+        };
+    };
+    let named = || items.iter().filter_map(|&(key, value)| Some((pickle.text(key)?, value)));
+    let mut nested = Vec::new();
+    if depth > 0 {
+        for key in STATE_KEYS {
+            let Some((_, value)) = named().find(|(name, value)| *name == key && pickle.dict(*value).is_some()) else {
+                continue;
+            };
+            let inner = state_dicts(pickle, value, depth - 1)?;
+            if !inner.is_empty() {
+                return Ok(inner);
+            }
+        }
+    }
+    let direct = named().filter(|&(_, value)| is_tensor(pickle, value)).collect::<Vec<_>>();
+    if !direct.is_empty() {
+        return Ok(vec![(String::new(), direct)]);
+    }
+    if depth > 0 {
+        for (name, value) in named() {
+            for (key, entries) in state_dicts(pickle, value, depth - 1)? {
+                nested.push((if key.is_empty() { name.to_owned() } else { format!("{name}.{key}") }, entries));
+            }
+        }
+    }
+    Ok(nested)
+}
+
+fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
+    let Value::Call { callable, .. } = pickle.get(id) else { return false };
+    pickle
+        .global(*callable)
+        .is_some_and(|name| name.starts_with("torch._utils _rebuild_") || name == "torch._tensor _rebuild_from_type_v2")
+}
+
+/// The tensor that the call at `id` would rebuild.
+fn stored_tensor(
+    pickle: &Pickle<'_>,
+    id: Id,
+    file: &Arc<MappedFile>,
+    archive: &Archive,
+) -> Result<StoredTensor, String> {
+    let (mut function, mut arguments) = call(pickle, id)?;
+    // Parameters and subclasses are wrapped around the plain tensor.
+    for _ in 0..DEPTH {
+        match (function, arguments) {
+            ("torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state", [inner, ..]) => {
+                (function, arguments) = call(pickle, *inner)?;
+            }
+            ("torch._tensor _rebuild_from_type_v2", [inner, _, inner_arguments, ..]) => {
+                function = pickle.global(*inner).ok_or("is rebuilt by an unknown function")?;
+                arguments = pickle.sequence(*inner_arguments).ok_or("is rebuilt without arguments")?;
+            }
+            _ => break,
+        }
+    }
+    let (&[storage, offset, shape, strides, ..], "torch._utils _rebuild_tensor_v2" | "torch._utils _rebuild_tensor_v3") =
+        (arguments, function)
+    else {
+        return Err(format!("is rebuilt by {}; expected a dense tensor", function.replace(' ', ".")));
+    };
+    let (storage_type, key) = storage_reference(pickle, storage)?;
+    // Version 3 stores bytes and names the type apart.
+    let named_type =
+        if function.ends_with("_v3") { arguments.get(6).and_then(|&id| pickle.global(id)) } else { Some(storage_type) };
+    let named_type = named_type.unwrap_or_default();
+    let dtype = dtype(named_type)
+        .ok_or_else(|| format!("has the type {named_type}; expected floating-point or integer numbers"))?;
+    let range = archive.storages.get(key).ok_or_else(|| format!("its storage data/{key} is not in the archive"))?;
+    let layout = StridedLayout {
+        offset: usize::try_from(pickle.int(offset).unwrap_or(-1)).map_err(|_| "has no valid offset")?,
+        shape: sides(pickle, shape).ok_or("has no valid shape")?,
+        strides: sides(pickle, strides).ok_or("has no valid strides")?,
+    };
+    if layout.shape.len() != layout.strides.len() {
+        return Err("has another number of sides than of strides".to_owned());
+    }
+    StoredTensor::strided(file, dtype, &layout, range.clone())
+}
+
+fn call<'p>(pickle: &'p Pickle<'_>, id: Id) -> Result<(&'p str, &'p [Id]), String> {
+    let Value::Call { callable, arguments } = pickle.get(id) else { return Err("is no tensor".to_owned()) };
+    let parts = pickle.global(*callable).zip(pickle.sequence(*arguments));
+    parts.ok_or_else(|| "is rebuilt by an unknown function".to_owned())
+}
+
+/// Type and key of a storage: `('storage', torch.FloatStorage, '0', 'cpu', 12)`.
+fn storage_reference<'p>(pickle: &'p Pickle<'_>, id: Id) -> Result<(&'p str, &'p str), String> {
+    let Value::Persistent(reference) = pickle.get(id) else { return Err("has no storage".to_owned()) };
+    let Some(&[_, storage_type, key, ..]) = pickle.sequence(*reference) else {
+        return Err("has no storage".to_owned());
+    };
+    pickle.global(storage_type).zip(pickle.text(key)).ok_or_else(|| "has a storage without type or key".to_owned())
+}
+
+fn sides(pickle: &Pickle<'_>, id: Id) -> Option<Vec<usize>> {
+    let sides = match pickle.get(id) {
+        // torch.Size, as some versions write it.
+        Value::Call { arguments, .. } => {
+            let &[only] = pickle.sequence(*arguments)? else { return None };
+            pickle.sequence(only)?
+        }
+        _ => pickle.sequence(id)?,
+    };
+    sides.iter().map(|&side| usize::try_from(pickle.int(side)?).ok()).collect()
+}
+
+fn dtype(name: &str) -> Option<Dtype> {
+    Some(match name.strip_prefix("torch ")? {
+        "FloatStorage" | "float32" => Dtype::F32,
+        "DoubleStorage" | "float64" => Dtype::F64,
+        "HalfStorage" | "float16" => Dtype::F16,
+        "BFloat16Storage" | "bfloat16" => Dtype::BF16,
+        "CharStorage" | "int8" => Dtype::I8,
+        "ByteStorage" | "uint8" => Dtype::U8,
+        "BoolStorage" | "bool" => Dtype::BOOL,
+        "ShortStorage" | "int16" => Dtype::I16,
+        "uint16" => Dtype::U16,
+        "IntStorage" | "int32" => Dtype::I32,
+        "uint32" => Dtype::U32,
+        "LongStorage" | "int64" => Dtype::I64,
+        "uint64" => Dtype::U64,
+        _ => return None,
+    })
+}
