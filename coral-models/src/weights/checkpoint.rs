@@ -116,6 +116,10 @@ impl Checkpoint {
         Ok(Self { path, tensors: renamed, metadata })
     }
 
+    pub(super) fn tensors(&self) -> &BTreeMap<String, StoredTensor> {
+        &self.tensors
+    }
+
     fn without_wrapper_prefixes(mut self) -> Self {
         const WRAPPERS: [&str; 3] = ["module.", "model.", "_orig_mod."];
         let shared = |tensors: &BTreeMap<String, StoredTensor>| {

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor};
@@ -6,6 +5,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use coral_core::{Error, Result};
 
+use super::cause::{Requested, likely_cause};
 use super::checkpoint::Checkpoint;
 use super::stored::shape_text;
 
@@ -53,9 +53,9 @@ pub fn load<M>(
 
 /// What the network asked for.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+struct Requests {
     /// Names with their shape, where the network told one.
-    pub(super) shapes: BTreeMap<String, Option<Vec<usize>>>,
+    shapes: Requested,
     /// The first weight that is no number.
     not_finite: Option<String>,
     unreadable: Option<Error>,
@@ -79,7 +79,8 @@ impl Requests {
             if built || !missing.is_empty() { unexpected.map(str::to_owned).collect() } else { Vec::new() };
         if !(missing.is_empty() && mismatched.is_empty() && unexpected.is_empty()) {
             let path = checkpoint.path().to_owned();
-            return Err(Error::Weights { path, missing, unexpected, mismatched, cause: None });
+            let cause = likely_cause(checkpoint, &self.shapes, &missing, &unexpected);
+            return Err(Error::Weights { path, missing, unexpected, mismatched, cause });
         }
         match (self.unreadable, self.not_finite) {
             (Some(error), _) => Err(error),

@@ -1,12 +1,16 @@
 //! Checkpoints: reading `safetensors` and `.pth` files, and building networks from them.
 
+mod cause;
 mod checkpoint;
+mod convert;
 mod load;
 mod open;
 mod pickle;
 mod safetensors;
+mod sam_names;
 mod stored;
 mod torch;
 
 pub use checkpoint::Checkpoint;
+pub use convert::convert_to_safetensors;
 pub use load::load;

@@ -9,6 +9,9 @@ use coral_core::{Error, Result};
 use memmap2::Mmap;
 use safetensors::Dtype;
 
+/// The element types that can be read.
+pub(super) const NUMBERS: &str = "floating-point or integer numbers of 8 to 64 bits";
+
 /// A file whose bytes are read from the page cache when they are asked for.
 #[derive(Debug)]
 pub(super) struct MappedFile {
@@ -62,8 +65,8 @@ impl StoredTensor {
         shape: &[usize],
         start: usize,
     ) -> std::result::Result<Self, String> {
-        let elements = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
-        let end = elements.and_then(|n| n.checked_mul(element_size(dtype)?)).and_then(|bytes| start.checked_add(bytes));
+        let size = element_size(dtype).ok_or_else(|| format!("has the type {dtype:?}; expected {NUMBERS}"))?;
+        let end = count(shape).and_then(|n| n.checked_mul(size)).and_then(|bytes| start.checked_add(bytes));
         match end {
             Some(end) if end <= file.bytes().len() => {
                 let (file, shape) = (Arc::clone(file), shape.to_vec());
@@ -93,6 +96,15 @@ impl StoredTensor {
         }
         let strides = (!layout.is_row_major()).then(|| layout.strides.clone());
         Ok(Self { file: Arc::clone(file), dtype, shape: layout.shape.clone(), range: start..end, strides })
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bytes of all elements, without the gaps of a strided tensor.
+    pub(super) fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * element_size(self.dtype).unwrap_or_default()
     }
 
     pub(super) fn shape(&self) -> &[usize] {
@@ -129,7 +141,7 @@ impl StoredTensor {
                 return full.map_err(Error::model);
             }
             other => {
-                let reason = format!("holds a tensor of type {other:?}; expected floating-point or integer numbers");
+                let reason = format!("holds a tensor of type {other:?}; expected {NUMBERS}");
                 return Err(Error::format(self.file.path(), None, reason));
             }
         };
@@ -148,7 +160,7 @@ pub(super) struct StridedLayout {
 impl StridedLayout {
     /// Number of elements, and of storage elements from the first to the last; `None` when too large to count.
     fn extent(&self) -> Option<(usize, usize)> {
-        let elements = self.shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side))?;
+        let elements = count(&self.shape)?;
         if elements == 0 {
             return Some((0, 0));
         }
@@ -168,6 +180,13 @@ impl StridedLayout {
             fits
         })
     }
+}
+
+/// Number of elements; `None` when some of the sides alone are too many to count, as even an empty
+/// tensor's strides would be then.
+fn count(shape: &[usize]) -> Option<usize> {
+    let without_zeros = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side.max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { without_zeros })
 }
 
 /// Bytes of one element; `None` for types of less than a byte.
@@ -205,5 +224,54 @@ pub(super) fn shape_text(shape: &[usize]) -> String {
     match shape {
         [] => "scalar".to_owned(),
         sides => sides.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(offset: usize, shape: &[usize], strides: &[usize]) -> StridedLayout {
+        StridedLayout { offset, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    #[test]
+    fn strided_elements_come_in_row_major_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        std::fs::write(&path, (0u8..30).collect::<Vec<_>>()).unwrap();
+        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let stored = |layout: &StridedLayout| StoredTensor::strided(&file, Dtype::U8, layout, 4..28);
+        let bytes = |layout: &StridedLayout| stored(layout).unwrap().bytes().into_owned();
+        assert_eq!(bytes(&layout(2, &[2, 3], &[3, 1])), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(bytes(&layout(2, &[3, 2], &[1, 3])), [6, 9, 7, 10, 8, 11]);
+        assert_eq!(bytes(&layout(0, &[2, 2], &[12, 5])), [4, 9, 16, 21]);
+        assert_eq!(bytes(&layout(23, &[], &[])), [27]);
+        assert_eq!(bytes(&layout(0, &[3, 0], &[1, 1])), [0u8; 0]);
+    }
+
+    #[test]
+    fn layouts_outside_of_the_storage_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        std::fs::write(&path, [0; 32]).unwrap();
+        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let big = usize::MAX / 2;
+        for misfit in [
+            layout(0, &[9], &[1]),
+            layout(1, &[8], &[1]),
+            layout(0, &[2, 2], &[7, 1]),
+            layout(0, &[100], &[0]),
+            layout(0, &[big, big], &[0, 0]),
+            layout(0, &[0, big, big], &[1, 1, 1]),
+            layout(big, &[1], &[1]),
+            layout(0, &[2], &[big]),
+        ] {
+            assert!(StoredTensor::strided(&file, Dtype::I8, &misfit, 8..16).is_err(), "{misfit:?}");
+        }
+        assert!(StoredTensor::strided(&file, Dtype::I8, &layout(0, &[4], &[1]), 30..40).is_err());
+        assert!(StoredTensor::new(&file, Dtype::F32, &[0, big, big], 0).is_err());
+        assert!(StoredTensor::new(&file, Dtype::F32, &[2, 4], 1).is_err());
+        assert!(StoredTensor::new(&file, Dtype::F32, &[2, 4], 0).is_ok());
     }
 }

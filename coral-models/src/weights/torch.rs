@@ -8,7 +8,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::open::Contents;
 use super::pickle::{Id, Pickle, Value};
-use super::stored::{MappedFile, StoredTensor, StridedLayout};
+use super::stored::{MappedFile, NUMBERS, StoredTensor, StridedLayout};
 
 /// Keys under which training programs store the state dict, the likeliest first.
 const STATE_KEYS: [&str; 8] =
@@ -46,25 +46,23 @@ impl Archive {
     fn open(bytes: &[u8]) -> Result<Self, String> {
         let mut zip = ZipArchive::new(Cursor::new(bytes))
             .map_err(|error| format!("truncated or damaged zip archive ({error}); download it again"))?;
-        let mut ranges = HashMap::new();
+        let mut parts = HashMap::new();
         for index in 0..zip.len() {
             let damaged = |error| format!("damaged zip archive: {error}");
             let entry = zip.by_index_raw(index).map_err(damaged)?;
-            let name = entry.name().map_err(damaged)?.into_owned();
-            if entry.compression() != CompressionMethod::Stored {
-                return Err("a compressed zip archive; expected a checkpoint as torch.save writes it".to_owned());
-            }
             let range = entry.data_start().and_then(|start| {
                 let start = usize::try_from(start).ok()?;
                 let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
                 (end <= bytes.len()).then_some(start..end)
             });
-            ranges.insert(name, range.ok_or("truncated zip archive; download it again")?);
+            let stored = entry.compression() == CompressionMethod::Stored;
+            parts.insert(entry.name().map_err(damaged)?.into_owned(), range.filter(|_| stored));
         }
-        Self::of_parts(ranges, bytes)
+        Self::of_parts(parts, bytes)
     }
 
-    fn of_parts(mut parts: HashMap<String, Range<usize>>, bytes: &[u8]) -> Result<Self, String> {
+    /// `parts`: where each lies, or `None` when it is compressed or cut off.
+    fn of_parts(mut parts: HashMap<String, Option<Range<usize>>>, bytes: &[u8]) -> Result<Self, String> {
         let roots = parts.keys().filter_map(|name| name.strip_suffix("data.pkl"));
         let Some(root) = roots.min_by_key(|root| root.len()).map(str::to_owned) else {
             return Err("a zip archive without data.pkl; expected a checkpoint as torch.save writes it".to_owned());
@@ -72,13 +70,15 @@ impl Archive {
         if parts.keys().any(|name| name.starts_with(&format!("{root}code/"))) {
             return Err("a TorchScript program; expected a state dict: save `model.state_dict()` instead".to_owned());
         }
-        if parts.get(&format!("{root}byteorder")).is_some_and(|range| &bytes[range.clone()] == b"big") {
+        let order = parts.remove(&format!("{root}byteorder")).flatten();
+        if order.is_some_and(|range| &bytes[range] == b"big") {
             return Err("numbers are stored in big-endian order; expected little-endian".to_owned());
         }
-        let pickle = parts.remove(&format!("{root}data.pkl")).unwrap_or_default();
+        let pickle = parts.remove(&format!("{root}data.pkl")).flatten();
+        let pickle = pickle.ok_or("its data.pkl is compressed; expected a checkpoint as torch.save writes it")?;
         let folder = format!("{root}data/");
         let storages =
-            parts.into_iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_owned(), range)));
+            parts.into_iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_owned(), range?)));
         Ok(Self { pickle, storages: storages.collect() })
     }
 }
@@ -174,9 +174,11 @@ fn stored_tensor(
     let named_type =
         if function.ends_with("_v3") { arguments.get(6).and_then(|&id| pickle.global(id)) } else { Some(storage_type) };
     let named_type = named_type.unwrap_or_default();
-    let dtype = dtype(named_type)
-        .ok_or_else(|| format!("has the type {named_type}; expected floating-point or integer numbers"))?;
-    let range = archive.storages.get(key).ok_or_else(|| format!("its storage data/{key} is not in the archive"))?;
+    let dtype = dtype(named_type).ok_or_else(|| format!("has the type {named_type}; expected {NUMBERS}"))?;
+    let range = archive
+        .storages
+        .get(key)
+        .ok_or_else(|| format!("its numbers, data/{key}, are not in the archive, or compressed"))?;
     let layout = StridedLayout {
         offset: usize::try_from(pickle.int(offset).unwrap_or(-1)).map_err(|_| "has no valid offset")?,
         shape: sides(pickle, shape).ok_or("has no valid shape")?,
