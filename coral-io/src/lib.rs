@@ -9,6 +9,8 @@ mod color_label_maps;
 mod colors;
 mod cover;
 mod folder_dataset;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod images;
 mod jpeg_end;
 mod label_maps;

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checkpoint::Checkpoint;
 use super::stored::shape_text;
 
+/// Where CoralSCOP's authors link their weights, `vit_b_coralscop.pth`.
+pub const CORALSCOP_WEIGHTS_PAGE: &str = "https://github.com/zhengziqiang/CoralSCOP#getting-started";
+
 /// The names and shapes that a network asked for.
 pub(super) type Requested = BTreeMap<String, Option<Vec<usize>>>;
 

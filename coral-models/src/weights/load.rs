@@ -55,9 +55,9 @@ pub fn load<M>(
 pub(crate) fn lacking(checkpoint: &Checkpoint, names: &[&str]) -> Error {
     let requested = names.iter().map(|&name| (name.to_owned(), None)).collect();
     let missing: Vec<String> = names.iter().filter(|n| !checkpoint.contains(n)).map(|&n| n.to_owned()).collect();
-    let unexpected: Vec<String> = checkpoint.names().map(str::to_owned).collect();
-    let cause = likely_cause(checkpoint, &requested, &missing, &unexpected);
-    Error::Weights { path: checkpoint.path().to_owned(), missing, unexpected, mismatched: vec![], cause }
+    let left_over: Vec<String> = checkpoint.names().map(str::to_owned).collect();
+    let cause = likely_cause(checkpoint, &requested, &missing, &left_over);
+    Error::Weights { path: checkpoint.path().to_owned(), missing, unexpected: vec![], mismatched: vec![], cause }
 }
 
 /// What the network asked for.
@@ -79,16 +79,16 @@ impl Requests {
             (expected != actual).then(text)
         });
         let mismatched = mismatched.collect::<Vec<_>>();
-        let unexpected = checkpoint.names().filter(|name| {
+        let left_over = checkpoint.names().filter(|name| {
             let ignored = ignore.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("num_batches_tracked");
             !ignored && !self.shapes.contains_key(*name)
         });
-        // A network that gave up half-way has not asked for the rest.
-        let unexpected =
-            if built || !missing.is_empty() { unexpected.map(str::to_owned).collect() } else { Vec::new() };
-        if !(missing.is_empty() && mismatched.is_empty() && unexpected.is_empty()) {
+        let left_over = left_over.map(str::to_owned).collect::<Vec<_>>();
+        if !(missing.is_empty() && mismatched.is_empty() && (left_over.is_empty() || !built)) {
             let path = checkpoint.path().to_owned();
-            let cause = likely_cause(checkpoint, &self.shapes, &missing, &unexpected);
+            let cause = likely_cause(checkpoint, &self.shapes, &missing, &left_over);
+            // A network that gave up has not asked for the rest.
+            let unexpected = if built { left_over } else { Vec::new() };
             return Err(Error::Weights { path, missing, unexpected, mismatched, cause });
         }
         match (self.unreadable, self.not_finite) {
@@ -227,7 +227,9 @@ mod tests {
         assert!(matches!(error, Error::Model { .. }), "{error}");
         // Nothing is unexpected in a network that gave up, but what it missed explains why.
         let stops = |vb: VarBuilder<'_>| vb.get_unchecked("b");
-        let error = load(&checkpoint, &Device::Cpu, &["a"], stops).unwrap_err();
-        assert!(matches!(&error, Error::Weights { missing, .. } if missing == &["b"]), "{error}");
+        let error = load(&checkpoint, &Device::Cpu, &[], stops).unwrap_err();
+        assert!(
+            matches!(&error, Error::Weights { missing, unexpected, .. } if missing == &["b"] && unexpected.is_empty())
+        );
     }
 }

@@ -11,6 +11,7 @@ mod sam_names;
 mod stored;
 mod torch;
 
+pub use cause::CORALSCOP_WEIGHTS_PAGE;
 pub use checkpoint::Checkpoint;
 pub use convert::convert_to_safetensors;
 pub(crate) use load::lacking;
