@@ -12,7 +12,7 @@ pub use resize::{
 };
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
-    Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, VitConfig, box_nms, crop_boxes,
+    Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, TinyVitConfig, VitConfig, box_nms, crop_boxes,
     feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid, remove_small_regions,
     stability_score, tile_boxes,
 };

@@ -25,11 +25,14 @@ impl Activation {
     pub(crate) fn apply_in_place(self, values: &mut [f32]) {
         // Small enough for the cache, large enough that handing it to a thread does not matter.
         const GRAIN: usize = 16 * 1024;
-        values.par_chunks_mut(GRAIN).for_each(|chunk| {
-            pulp::Arch::new().dispatch(|| match self {
-                Self::Relu => chunk.iter_mut().for_each(|v| *v = v.max(0.0)),
-                Self::Gelu => chunk.iter_mut().for_each(|v| *v = simd::gelu(*v)),
-            });
+        values.par_chunks_mut(GRAIN).for_each(|chunk| self.apply_here(chunk));
+    }
+
+    /// Applies itself to every value, on the calling thread.
+    pub(super) fn apply_here(self, values: &mut [f32]) {
+        pulp::Arch::new().dispatch(|| match self {
+            Self::Relu => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+            Self::Gelu => values.iter_mut().for_each(|v| *v = simd::gelu(*v)),
         });
     }
 }

@@ -6,7 +6,11 @@
 
 mod activation;
 mod attention;
+mod bottleneck;
+mod conv3x3;
+mod depthwise;
 mod layer_norm;
+mod layout;
 mod linear;
 mod product;
 mod resample;
@@ -15,10 +19,14 @@ mod window_attention;
 
 pub(crate) use activation::{Activation, gelu};
 pub(crate) use attention::attention;
+pub(crate) use bottleneck::Bottleneck;
+pub(crate) use conv3x3::Conv3x3;
+pub(crate) use depthwise::Depthwise;
 pub(crate) use layer_norm::layer_norm;
+pub(crate) use layout::channels_last;
 pub(crate) use linear::{linear, mlp};
 pub(crate) use resample::{resize_grid, resize_rows};
-pub(crate) use window_attention::{RelativePositions, WindowAttention};
+pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};
 
 use std::ops::Deref;
 

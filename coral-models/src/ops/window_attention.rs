@@ -7,8 +7,7 @@ use super::{Values, buffer, fusible, resize_rows, values};
 use crate::Interpolation;
 
 /// Self-attention of a vision transformer over a token grid: global, or within square windows whose right and
-/// bottom remainders are padded, with decomposed relative positions (Li et al., *MViTv2*, CVPR 2022, as in
-/// Segment Anything's image encoder).
+/// bottom remainders are padded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WindowAttention<'a> {
     /// Attention heads.
@@ -16,12 +15,22 @@ pub(crate) struct WindowAttention<'a> {
     /// Tokens along a window's side; the whole grid when absent.
     pub(crate) window: Option<usize>,
     /// What is added to the scores.
-    pub(crate) positions: Option<&'a RelativePositions>,
-    /// Query, key and value of a padded token, 3C: a padded token is zero, so these are the projection's bias.
+    pub(crate) positions: Option<Positions<'a>>,
+    /// Query, key and value of a padded token, 3C.
     pub(crate) padding: &'a Tensor,
 }
 
-/// Relative positions along both axes for one grid of keys.
+/// What is added to the scores of each query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Positions<'a> {
+    /// A term of the query for each axis.
+    Relative(&'a RelativePositions),
+    /// One value per head, query and key: heads×n×n for n keys.
+    Table(&'a Tensor),
+}
+
+/// Decomposed relative positions along both axes for one grid of keys (Li et al., *MViTv2*, CVPR 2022, as in Segment
+/// Anything's image encoder).
 #[derive(Debug, Clone)]
 pub(crate) struct RelativePositions {
     /// (2h − 1)×d: row r belongs to the offset query − key = r − (h − 1).
@@ -36,20 +45,18 @@ impl WindowAttention<'_> {
         let (_, height, width, channels) = qkv.dims4()?;
         let head = channels / 3 / self.heads;
         let keys = self.window.map_or((height, width), |w| (w, w));
-        if let Some(p) = self.positions {
-            if p.vertical.dims() != [2 * keys.0 - 1, head] || p.horizontal.dims() != [2 * keys.1 - 1, head] {
-                candle_core::bail!(
-                    "relative positions {:?}, {:?} for {keys:?} keys and heads of width {head}",
-                    p.vertical.dims(),
-                    p.horizontal.dims()
-                );
-            }
+        if let Some(positions) = self.positions {
+            positions.check(self.heads, head, keys)?;
         }
         if self.padding.dims() != [channels] || channels != 3 * self.heads * head {
             candle_core::bail!("{} heads and padding {:?} for {channels} channels", self.heads, self.padding.dims());
         }
         let mut inputs = vec![qkv, self.padding];
-        inputs.extend(self.positions.iter().flat_map(|p| [&p.vertical, &p.horizontal]));
+        match self.positions {
+            Some(Positions::Relative(p)) => inputs.extend([&p.vertical, &p.horizontal]),
+            Some(Positions::Table(table)) => inputs.push(table),
+            None => (),
+        }
         if !fusible(&inputs) || qkv.elem_count() == 0 {
             return self.composed(qkv);
         }
@@ -58,8 +65,9 @@ impl WindowAttention<'_> {
             window: self.window,
             padding: self.padding.contiguous()?,
             positions: match self.positions {
-                Some(p) => Some([reversed(&p.vertical)?, reversed(&p.horizontal)?]),
-                None => None,
+                Some(Positions::Relative(p)) => vec![reversed(&p.vertical)?, reversed(&p.horizontal)?],
+                Some(Positions::Table(table)) => vec![table.contiguous()?],
+                None => vec![],
             },
         };
         qkv.contiguous()?.apply_op1_no_bwd(&op)
@@ -91,8 +99,14 @@ impl WindowAttention<'_> {
             .reshape((3, windows * self.heads, kh * kw, head))?;
         let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
         let mut scores = (q.matmul(&k.t()?)? * (head as f64).powf(-0.5))?;
-        if let Some(positions) = self.positions {
-            scores = (scores + positions.scores(&q, (kh, kw))?)?;
+        match self.positions {
+            Some(Positions::Relative(positions)) => scores = (scores + positions.scores(&q, (kh, kw))?)?,
+            Some(Positions::Table(table)) => {
+                let shape = scores.shape().clone();
+                let by_window = scores.reshape((windows, self.heads, kh * kw, kh * kw))?;
+                scores = by_window.broadcast_add(table)?.reshape(shape)?;
+            }
+            None => (),
         }
         let out = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?;
         out.reshape(&[batch, down, across, self.heads, kh, kw, head][..])?
@@ -102,6 +116,28 @@ impl WindowAttention<'_> {
             .narrow(1, 0, height)?
             .narrow(2, 0, width)?
             .contiguous()
+    }
+}
+
+impl Positions<'_> {
+    /// Whether the tables are made for that many heads of width `head` and a grid of `keys`.
+    fn check(self, heads: usize, head: usize, keys: (usize, usize)) -> Result<()> {
+        let count = keys.0 * keys.1;
+        match self {
+            Self::Relative(RelativePositions { vertical: v, horizontal: h })
+                if v.dims() != [2 * keys.0 - 1, head] || h.dims() != [2 * keys.1 - 1, head] =>
+            {
+                candle_core::bail!(
+                    "relative positions {:?}, {:?} for {keys:?} keys and heads of width {head}",
+                    v.dims(),
+                    h.dims()
+                )
+            }
+            Self::Table(table) if table.dims() != [heads, count, count] => {
+                candle_core::bail!("positions {:?} for {heads} heads and {count} keys", table.dims())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -147,7 +183,8 @@ struct Fused {
     heads: usize,
     window: Option<usize>,
     padding: Tensor,
-    positions: Option<[Tensor; 2]>,
+    /// Two reversed tables of relative positions, one of all pairs, or none.
+    positions: Vec<Tensor>,
 }
 
 impl CustomOp1 for Fused {
@@ -159,10 +196,7 @@ impl CustomOp1 for Fused {
         let qkv = values(qkv, layout)?;
         let (batch, height, width, stride) = layout.shape().dims4()?;
         let padding = Values::of(&self.padding)?;
-        let tables = match &self.positions {
-            Some([vertical, horizontal]) => Some((Values::of(vertical)?, Values::of(horizontal)?)),
-            None => None,
-        };
+        let tables = self.positions.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
         let head = stride / 3 / self.heads;
         let grid = Grid {
             qkv,
@@ -171,7 +205,11 @@ impl CustomOp1 for Fused {
             stride,
             head,
             padding: &padding,
-            tables: tables.as_ref().map(|(v, h)| (&**v, &**h)),
+            tables: match &tables[..] {
+                [vertical, horizontal] => Tables::Relative(vertical, horizontal),
+                [pairs] => Tables::Pairs(pairs),
+                _ => Tables::None,
+            },
         };
         let tokens = height * width;
         let mut by_head = buffer(batch * self.heads * tokens * head);
@@ -229,8 +267,17 @@ struct Grid<'a> {
     /// Width of a head.
     head: usize,
     padding: &'a [f32],
-    /// Reversed relative positions.
-    tables: Option<(&'a [f32], &'a [f32])>,
+    tables: Tables<'a>,
+}
+
+/// What is added to the scores.
+#[derive(Clone, Copy)]
+enum Tables<'a> {
+    None,
+    /// Reversed vertical and horizontal relative positions.
+    Relative(&'a [f32], &'a [f32]),
+    /// By head, query and key.
+    Pairs(&'a [f32]),
 }
 
 impl Grid<'_> {
@@ -244,7 +291,7 @@ impl Grid<'_> {
         let q = part(0, first, rows);
         let block = HeadBlock { q, k: part(1, 0, tokens), v: part(2, 0, tokens), keys: tokens };
         let at = |row: usize| ((first + row) / self.width, (first + row) % self.width);
-        self.attend(block, (self.height, self.width), at, working, out);
+        self.attend(block, offset, (self.height, self.width), at, working, out);
     }
 
     /// The windows of the band of token rows that starts at row `top`.
@@ -272,7 +319,8 @@ impl Grid<'_> {
                 v: Matrix::new(&v, keys, head, head),
                 keys,
             };
-            self.attend(block, (window, window), |row| (row / columns, row % columns), working, &mut attended);
+            let at = |row: usize| (row / columns, row % columns);
+            self.attend(block, offset, (window, window), at, working, &mut attended);
             for (row, line) in attended.chunks_exact(columns * head).enumerate() {
                 out[(row * self.width + left) * head..][..line.len()].copy_from_slice(line);
             }
@@ -307,18 +355,28 @@ impl Grid<'_> {
         }
     }
 
-    /// Attends with the relative positions of queries `at` (row, column) to a grid of `keys`.
+    /// Attends with the positions of queries `at` (row, column) to a grid of `keys`, for the head at `offset`.
     fn attend(
         &self,
         block: HeadBlock<'_>,
+        offset: usize,
         keys: (usize, usize),
         at: impl Fn(usize) -> (usize, usize),
         working: &mut Working,
         out: &mut [f32],
     ) {
-        let Some((vertical, horizontal)) = self.tables else {
-            block.attend(&mut working.scratch, |_, _| (), out, self.head);
-            return;
+        let (vertical, horizontal) = match self.tables {
+            Tables::Relative(vertical, horizontal) => (vertical, horizontal),
+            Tables::Pairs(pairs) => {
+                let first = offset / self.head * block.keys;
+                let bias = |row: usize, scores: &mut [f32]| {
+                    let (y, x) = at(row);
+                    let pairs = &pairs[(first + y * keys.1 + x) * block.keys..][..block.keys];
+                    scores.iter_mut().zip(pairs).for_each(|(s, p)| *s += p);
+                };
+                return block.attend(&mut working.scratch, bias, out, self.head);
+            }
+            Tables::None => return block.attend(&mut working.scratch, |_, _| (), out, self.head),
         };
         let (tall, wide) = (2 * keys.0 - 1, 2 * keys.1 - 1);
         project(block.q, vertical, tall, &mut working.vertical);
@@ -367,7 +425,8 @@ mod tests {
                 vertical: random(&[2 * kh - 1, head], 3),
                 horizontal: random(&[2 * kw - 1, head], 4),
             };
-            for positions in [None, Some(&positions)] {
+            let table = random(&[heads, kh * kw, kh * kw], 5);
+            for positions in [None, Some(Positions::Relative(&positions)), Some(Positions::Table(&table))] {
                 let op = WindowAttention { heads, window, positions, padding: &padding };
                 assert_close(&op.forward(&qkv).unwrap(), &op.forward(&tracked(&qkv)).unwrap(), 1e-5);
             }

@@ -1,6 +1,7 @@
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::tiny_vit::TinyVitConfig;
 use crate::Checkpoint;
 use crate::weights::lacking;
 
@@ -46,6 +47,8 @@ pub struct SamConfig {
 pub enum EncoderConfig {
     /// The vision transformer of Segment Anything.
     Vit(VitConfig),
+    /// The small transformer of MobileSAM.
+    TinyVit(TinyVitConfig),
 }
 
 /// A vision transformer with window attention and decomposed relative positions.
@@ -106,6 +109,11 @@ impl SamConfig {
         Self { semantic: Some(SemanticConfig { classes, tokens: 64 * 64, feature_dim: 256 }), ..Self::vit_b() }
     }
 
+    /// MobileSAM: Segment Anything with TinyViT (10 M weights).
+    pub fn mobile_sam() -> Self {
+        Self { encoder: EncoderConfig::TinyVit(TinyVitConfig::mobile_sam()), ..Self::vit_b() }
+    }
+
     fn published((dim, depth, heads): (usize, usize, usize), global_layers: &[usize]) -> Self {
         let encoder = EncoderConfig::Vit(VitConfig {
             patch: 16,
@@ -137,6 +145,7 @@ impl SamConfig {
     pub fn token_pixels(&self) -> usize {
         match &self.encoder {
             EncoderConfig::Vit(vit) => vit.patch,
+            EncoderConfig::TinyVit(vit) => vit.token_pixels(),
         }
     }
 
@@ -201,17 +210,25 @@ impl SamConfig {
         let check = |ok: bool, name: &str, reason: String| {
             if ok { Ok(()) } else { Err(Error::parameter(name, reason)) }
         };
+        match &self.encoder {
+            EncoderConfig::Vit(vit) => {
+                let fits = vit.heads > 0 && vit.dim % vit.heads == 0;
+                check(fits, "encoder.heads", format!("{} heads do not divide the width {}", vit.heads, vit.dim))?;
+                check(vit.window > 0, "encoder.window", "expected at least 1, got 0".into())?;
+            }
+            EncoderConfig::TinyVit(vit) => vit.validate()?,
+        }
         let token = self.token_pixels();
         let size = self.image_size;
-        check(size > 0 && size % token == 0, "image_size", format!("expected a multiple of {token}, got {size}"))?;
+        check(
+            size > 0 && token > 0 && size % token == 0,
+            "image_size",
+            format!("expected a multiple of {token}, got {size}"),
+        )?;
         let (dim, heads, rate) = (self.dim, self.decoder_heads, self.attention_downsample_rate);
         let fits = heads > 0 && rate > 0 && dim % 8 == 0 && dim % rate == 0 && (dim / rate) % heads == 0;
         check(fits, "decoder_heads", format!("{heads} heads do not divide the width {dim} / {rate}"))?;
         check(self.mask_tokens > 1, "mask_tokens", format!("expected at least 2, got {}", self.mask_tokens))?;
-        let EncoderConfig::Vit(vit) = &self.encoder;
-        let fits = vit.heads > 0 && vit.dim % vit.heads == 0;
-        check(fits, "encoder.heads", format!("{} heads do not divide the width {}", vit.heads, vit.dim))?;
-        check(vit.window > 0, "encoder.window", "expected at least 1, got 0".into())?;
         if let Some(semantic) = &self.semantic {
             let side = semantic.tokens.isqrt();
             let square = side > 0 && side * side == semantic.tokens;
@@ -223,6 +240,9 @@ impl SamConfig {
 }
 
 fn detect_encoder(shapes: &Shapes<'_>) -> Result<(EncoderConfig, usize)> {
+    if shapes("image_encoder.patch_embed.seq.0.c.weight").is_some() {
+        return Ok((EncoderConfig::TinyVit(TinyVitConfig::read("image_encoder.", shapes)?), 1024));
+    }
     let proj = "image_encoder.patch_embed.proj.weight";
     let [dim, _, patch, _] = expect(shapes, proj)?;
     let [_, rows, columns, _] = expect(shapes, "image_encoder.pos_embed")?;
@@ -258,11 +278,11 @@ fn detect_semantic(shapes: &Shapes<'_>) -> Result<Option<SemanticConfig>> {
 }
 
 /// How many of 0, 1, 2, … there are before the first that is absent.
-fn count(present: impl Fn(usize) -> bool) -> usize {
+pub(super) fn count(present: impl Fn(usize) -> bool) -> usize {
     (0..).take_while(|&i| present(i)).count()
 }
 
-fn expect<const N: usize>(shapes: &Shapes<'_>, name: &str) -> Result<[usize; N]> {
+pub(super) fn expect<const N: usize>(shapes: &Shapes<'_>, name: &str) -> Result<[usize; N]> {
     let shape = shapes(name).ok_or_else(|| misfit(name, "it is missing: this is no Segment Anything checkpoint"))?;
     let found: std::result::Result<[usize; N], _> = shape.clone().try_into();
     match found {
@@ -271,6 +291,6 @@ fn expect<const N: usize>(shapes: &Shapes<'_>, name: &str) -> Result<[usize; N]>
     }
 }
 
-fn misfit(name: &str, reason: &str) -> Error {
+pub(super) fn misfit(name: &str, reason: &str) -> Error {
     Error::input(name, reason)
 }

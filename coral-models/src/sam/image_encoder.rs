@@ -4,7 +4,7 @@ use candle_nn::VarBuilder;
 use super::config::VitConfig;
 use crate::Interpolation;
 use crate::layers::{FeedForward, LayerNorm, Linear};
-use crate::ops::{self, Activation, RelativePositions, WindowAttention};
+use crate::ops::{self, Activation, Conv3x3, Positions, RelativePositions, WindowAttention};
 
 /// Segment Anything's image encoder: a plain vision transformer with window attention, decomposed relative
 /// positions and a convolutional neck.
@@ -129,7 +129,7 @@ impl Block {
         let attention = WindowAttention {
             heads: self.heads,
             window: self.window,
-            positions: Some(&positions),
+            positions: Some(Positions::Relative(&positions)),
             padding: &self.qkv_bias,
         };
         let attended = attention.forward(&self.qkv.forward(&self.norm1.forward(x)?)?)?;
@@ -140,30 +140,28 @@ impl Block {
 
 /// Two convolutions without bias, each followed by a normalisation of the channels.
 #[derive(Debug, Clone)]
-struct Neck {
-    reduce: Linear,
-    norm1: LayerNorm,
-    /// out×in×3×3.
-    mix: Tensor,
+pub(super) struct Neck {
+    pub(super) reduce: Linear,
+    pub(super) norm1: LayerNorm,
+    mix: Conv3x3,
     norm2: LayerNorm,
 }
 
 impl Neck {
-    fn new(dim: usize, out: usize, vb: &VarBuilder) -> Result<Self> {
+    pub(super) fn new(dim: usize, out: usize, vb: &VarBuilder) -> Result<Self> {
         const EPS: f64 = 1e-6;
         let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
         let reduce = vb.pp("0").get_with_hints((out, dim, 1, 1), "weight", init)?;
         Ok(Self {
             reduce: Linear::from_weights(reduce.reshape((out, dim))?, None),
             norm1: LayerNorm::new(out, EPS, &vb.pp("1"))?,
-            mix: vb.pp("2").get_with_hints((out, out, 3, 3), "weight", init)?,
+            mix: Conv3x3::new(&vb.pp("2").get_with_hints((out, out, 3, 3), "weight", init)?, None, 1)?,
             norm2: LayerNorm::new(out, EPS, &vb.pp("3"))?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.norm1.forward(&self.reduce.forward(x)?)?;
-        let planes = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&self.mix, 1, 1, 1, 1)?;
-        self.norm2.forward(&planes.permute((0, 2, 3, 1))?.contiguous()?)
+        self.norm2.forward(&self.mix.forward(&x)?)
     }
 }

@@ -11,6 +11,7 @@ mod prompt_tokens;
 mod semantic_branch;
 #[cfg(test)]
 mod tests;
+mod tiny_vit;
 mod two_way_transformer;
 
 pub use automatic::{
@@ -22,3 +23,4 @@ pub use config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
 pub use embedding::Embedding;
 pub use model::Sam;
 pub use predictor::{DecodedMask, Predictor, PredictorConfig};
+pub use tiny_vit::TinyVitConfig;

@@ -8,6 +8,7 @@ use super::config::{EncoderConfig, SamConfig};
 use super::image_encoder::ImageEncoder;
 use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder, Scored};
 use super::prompt_encoder::{PromptEncoder, Token};
+use super::tiny_vit::TinyVit;
 use crate::{Checkpoint, load};
 
 /// A network of the Segment Anything family: image encoder, prompt encoder, mask decoder and, for CoralSCOP, the
@@ -26,6 +27,7 @@ pub struct Sam {
 #[derive(Debug, Clone)]
 enum Encoder {
     Vit(ImageEncoder),
+    TinyVit(TinyVit),
 }
 
 impl Sam {
@@ -40,9 +42,12 @@ impl Sam {
     }
 
     fn build(config: SamConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
-        let EncoderConfig::Vit(vit) = &config.encoder;
+        let image = vb.pp("image_encoder");
         Ok(Self {
-            encoder: Encoder::Vit(ImageEncoder::new(vit, config.dim, &vb.pp("image_encoder"))?),
+            encoder: match &config.encoder {
+                EncoderConfig::Vit(vit) => Encoder::Vit(ImageEncoder::new(vit, config.dim, &image)?),
+                EncoderConfig::TinyVit(vit) => Encoder::TinyVit(TinyVit::new(vit, config.dim, &image)?),
+            },
             prompt_encoder: PromptEncoder::new(&config, &vb.pp("prompt_encoder"))?,
             decoder: MaskDecoder::new(&config, &vb.pp("mask_decoder"))?,
             device: vb.device().clone(),
@@ -68,7 +73,12 @@ impl Sam {
     /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
     pub fn load(checkpoint: &Checkpoint, config: SamConfig, device: &Device) -> Result<Self> {
         config.validate()?;
-        load(checkpoint, device, &[], |weights| Self::build(config, &weights))
+        let ignore: &[&str] = match &config.encoder {
+            EncoderConfig::Vit(_) => &[],
+            // The classifier that TinyViT was trained with before.
+            EncoderConfig::TinyVit(_) => &["image_encoder.norm_head.", "image_encoder.head."],
+        };
+        load(checkpoint, device, ignore, |weights| Self::build(config, &weights))
     }
 
     /// The network's shape.
@@ -95,13 +105,15 @@ impl Sam {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_with(&self, images: &Tensor, mut visit: impl FnMut(usize, &Tensor)) -> Result<Tensor> {
-        let Encoder::Vit(encoder) = &self.encoder;
-        encoder
-            .forward_with(images, |index, tokens| {
-                visit(index, tokens);
-                Ok(())
-            })
-            .map_err(Error::model)
+        let visit = |index: usize, tokens: &Tensor| {
+            visit(index, tokens);
+            Ok(())
+        };
+        let features = match &self.encoder {
+            Encoder::Vit(encoder) => encoder.forward_with(images, visit),
+            Encoder::TinyVit(encoder) => encoder.forward_with(images, visit),
+        };
+        features.map_err(Error::model)
     }
 
     /// Masks of B prompts with the same number of tokens each on one image's 1×h×w×C features; `masks` are B×4h×4w

@@ -1,0 +1,150 @@
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::{Values, buffer, fusible, values};
+
+/// A 3×3 convolution of every channel by itself over N×H×W×C values, padded with one row and column of zeros on each
+/// side.
+#[derive(Debug, Clone)]
+pub(crate) struct Depthwise {
+    /// 9×C: the taps row by row.
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) stride: usize,
+}
+
+/// Channels whose sums stay in registers.
+const LANES: usize = 32;
+
+impl Depthwise {
+    /// From `weight` C×1×3×3 and `bias` C, as PyTorch stores them.
+    pub(crate) fn new(weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Self> {
+        let channels = weight.dims()[0];
+        if weight.dims() != [channels, 1, 3, 3] || bias.dims() != [channels] || stride == 0 {
+            candle_core::bail!("depthwise kernel {:?}, bias {:?}, stride {stride}", weight.dims(), bias.dims());
+        }
+        let weight = weight.reshape((channels, 9))?.t()?.contiguous()?;
+        Ok(Self { weight, bias: bias.contiguous()?, stride })
+    }
+
+    /// N×H×W×C to N×⌈H/stride⌉×⌈W/stride⌉×C.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, _, _, channels) = x.dims4()?;
+        if self.bias.dims() != [channels] {
+            candle_core::bail!("depthwise kernel of {:?} channels on {:?}", self.bias.dims(), x.dims());
+        }
+        if fusible(&[x, &self.weight, &self.bias]) && x.elem_count() > 0 {
+            return x.contiguous()?.apply_op1_no_bwd(self);
+        }
+        let kernel = self.weight.t()?.contiguous()?.reshape((channels, 1, 3, 3))?;
+        let planes = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&kernel, 1, self.stride, 1, channels)?;
+        planes.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)
+    }
+}
+
+impl CustomOp1 for Depthwise {
+    fn name(&self) -> &'static str {
+        "depthwise"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(x, layout)?;
+        let (batch, height, width, channels) = layout.shape().dims4()?;
+        let (weight, bias) = (Values::of(&self.weight)?, Values::of(&self.bias)?);
+        let kernel = Kernel { weight: &weight, bias: &bias, stride: self.stride };
+        let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
+        let mut out = buffer(batch * rows * columns * channels);
+        out.par_chunks_exact_mut(columns * channels).enumerate().for_each(|(line, out)| {
+            let (image, y) = (line / rows, line % rows);
+            let row = |tap: usize| {
+                let row = (y * self.stride + tap).checked_sub(1).filter(|&row| row < height)?;
+                Some(&x[(image * height + row) * width * channels..][..width * channels])
+            };
+            pulp::Arch::new().dispatch(|| kernel.row([row(0), row(1), row(2)], out));
+        });
+        Ok((CpuStorage::F32(out), (batch, rows, columns, channels).into()))
+    }
+}
+
+/// Borrowed weights, as in [`Depthwise`].
+#[derive(Clone, Copy)]
+pub(super) struct Kernel<'a> {
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) stride: usize,
+}
+
+impl Kernel<'_> {
+    /// One output row from the rows above, at and below it, which are absent outside the image.
+    #[inline(always)]
+    pub(super) fn row(self, rows: [Option<&[f32]>; 3], out: &mut [f32]) {
+        let channels = self.bias.len();
+        for (x, pixel) in out.chunks_exact_mut(channels).enumerate() {
+            let left = x * self.stride;
+            // The values and weights of every tap that exists.
+            let mut taps = [(&[][..], &[][..]); 9];
+            let mut count = 0;
+            for (i, row) in rows.iter().enumerate() {
+                let Some(row) = row else { continue };
+                for j in 0..3 {
+                    let column = (left + j).wrapping_sub(1);
+                    if column < row.len() / channels {
+                        let weight = &self.weight[(3 * i + j) * channels..][..channels];
+                        taps[count] = (&row[column * channels..][..channels], weight);
+                        count += 1;
+                    }
+                }
+            }
+            if count == 9 { self.mix(&taps, pixel) } else { self.mix(&taps[..count], pixel) }
+        }
+    }
+
+    /// The sum of weighted taps.
+    #[inline(always)]
+    fn mix(self, taps: &[(&[f32], &[f32])], pixel: &mut [f32]) {
+        let (blocks, rest) = pixel.as_chunks_mut::<LANES>();
+        let (biases, rest_bias) = self.bias.as_chunks::<LANES>();
+        for (index, (block, bias)) in blocks.iter_mut().zip(biases).enumerate() {
+            let mut sums = *bias;
+            for (values, weights) in taps {
+                let (values, weights) = (&values[index * LANES..][..LANES], &weights[index * LANES..][..LANES]);
+                for lane in 0..LANES {
+                    sums[lane] += values[lane] * weights[lane];
+                }
+            }
+            *block = sums;
+        }
+        let done = blocks.len() * LANES;
+        rest.copy_from_slice(rest_bias);
+        for (values, weights) in taps {
+            for ((sum, v), w) in rest.iter_mut().zip(&values[done..]).zip(&weights[done..]) {
+                *sum += v * w;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random, tracked};
+
+    #[test]
+    fn fused_equals_composed() {
+        for (batch, height, width, channels, stride) in
+            [(1, 1, 1, 1, 1), (2, 5, 7, 3, 1), (1, 6, 9, 40, 2), (2, 7, 6, 64, 2), (1, 1, 9, 33, 1), (1, 20, 1, 32, 2)]
+        {
+            let x = random(&[batch, height, width, channels], 1);
+            let (weight, bias) = (random(&[channels, 1, 3, 3], 2), random(&[channels], 3));
+            let conv = Depthwise::new(&weight, &bias, stride).unwrap();
+            assert_close(&conv.forward(&x).unwrap(), &conv.forward(&tracked(&x)).unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        assert!(Depthwise::new(&random(&[4, 2, 3, 3], 1), &random(&[4], 1), 1).is_err());
+        let conv = Depthwise::new(&random(&[4, 1, 3, 3], 1), &random(&[4], 1), 1).unwrap();
+        assert!(conv.forward(&random(&[1, 4, 4, 3], 1)).is_err());
+    }
+}
