@@ -132,6 +132,8 @@ pub struct ScoredMask {
     pub class: Option<ClassId>,
     /// Logits at the model's low resolution, to be fed back as a prompt.
     pub mask_logits: Array2<f32>,
+    /// The mask's semantic feature, empty where the model has none.
+    pub features: Vec<f32>,
 }
 
 /// Dense features of an image on a regular grid.
