@@ -43,6 +43,9 @@ impl MaskCurationConfig {
 /// Each class has a prototype, the mean feature of its points. The cells of the feature grid decide which masks
 /// are dropped; features interpolated at the pixels decide which pixels are trimmed. With one class nothing changes.
 ///
+/// It takes features that know the classes, such as a network's. Those of [`ClassicalFeatures`](crate::ClassicalFeatures) trim
+/// far too much off good masks.
+///
 /// # Errors
 /// The errors of [`validate_points`](coral_core::validate_points); [`Error::InvalidParameter`] for a setting out of range;
 /// [`Error::InvalidInput`] for an empty feature map, one with values that are not finite, a mask outside the image or of a class without points;

@@ -1,22 +1,22 @@
 //! What the masks leave open.
 
-use coral_core::{LabelMap, PointLabel, PointPropagator, Result, Size, UNLABELED, image::RgbImage};
+use coral_core::{LabelMap, PointLabel, Result, Size, UNLABELED};
 
 use crate::points::CanonicalPoints;
 
-/// Gives the pixels without a label those of `propagator`, which sees the points and, of a grid of about `grid_points`
+/// Gives the pixels without a label those of `propagate`, which gets the points and, of a grid of about `grid_points`
 /// pixels, those that have a label.
 pub(super) fn fill_rest(
     labels: &mut LabelMap,
-    (image, canonical): (&RgbImage, &CanonicalPoints),
-    propagator: &impl PointPropagator,
+    canonical: &CanonicalPoints,
     grid_points: usize,
+    propagate: impl FnOnce(&[PointLabel]) -> Result<LabelMap>,
 ) -> Result<()> {
     canonical.stamp(labels);
     if labels.iter().any(|&class| class == UNLABELED) {
         let mut points = canonical.points.clone();
         points.extend(labelled_grid(labels, grid_points));
-        let filled = propagator.propagate(image, &points)?;
+        let filled = propagate(&points)?;
         Size::of_map(labels).expect("label map of the fill", Size::of_map(&filled))?;
         labels.zip_mut_with(&filled, |class, &filled| {
             if *class == UNLABELED {
@@ -49,15 +49,11 @@ mod tests {
     use super::*;
     use ndarray::array;
 
-    /// Answers with the class of the last point, but for one pixel.
-    struct Last;
-
-    impl PointPropagator for Last {
-        fn propagate(&self, image: &RgbImage, points: &[PointLabel]) -> Result<LabelMap> {
-            let mut labels = LabelMap::from_elem(Size::of(image).shape(), points[points.len() - 1].class);
-            labels[[0, 0]] = UNLABELED;
-            Ok(labels)
-        }
+    /// The class of the last point everywhere, but for one pixel.
+    fn last(points: &[PointLabel]) -> Result<LabelMap> {
+        let mut labels = LabelMap::from_elem((1, 6), points[points.len() - 1].class);
+        labels[[0, 0]] = UNLABELED;
+        Ok(labels)
     }
 
     #[test]
@@ -65,14 +61,15 @@ mod tests {
         let size = Size { width: 6, height: 1 };
         let at = |x, class| PointLabel { x, y: 0, class };
         let canonical = CanonicalPoints::new(&[at(1, 3), at(3, 8)], size).unwrap();
-        let image = RgbImage::new(6, 1);
         let masked = || array![[UNLABELED, 8, 3, UNLABELED, 3, UNLABELED]];
         let (mut plain, mut with_grid) = (masked(), masked());
-        fill_rest(&mut plain, (&image, &canonical), &Last, 0).unwrap();
+        fill_rest(&mut plain, &canonical, 0, last).unwrap();
         // What the fill left open takes the nearest point, and points keep their class.
         assert_eq!(plain, array![[3, 3, 3, 8, 3, 8]]);
-        fill_rest(&mut with_grid, (&image, &canonical), &Last, 6).unwrap();
+        fill_rest(&mut with_grid, &canonical, 6, last).unwrap();
         assert_eq!(with_grid, array![[3, 3, 3, 8, 3, 3]]);
+        let error = fill_rest(&mut masked(), &canonical, 0, |_| Ok(array![[1, 2]])).unwrap_err().to_string();
+        assert_eq!(error, "label map of the fill: expected shape 6x1, got 2x1");
     }
 
     #[test]

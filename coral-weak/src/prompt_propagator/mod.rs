@@ -27,7 +27,7 @@ pub use propagator::PromptPropagator;
 /// back the one with the highest product of predicted IoU and purity (the share of the labelled points in it that have the point's class)
 /// counts, among those that hold the point, are neither too large nor below the least predicted IoU. When all points have asked,
 /// masks that too many points speak against are dropped, the others cut. They come sorted by the (y, x) of their points;
-/// the order of `points` does not matter. The image is embedded once.
+/// the order of `points` does not matter. The image is embedded once. [`PromptPropagator`] shows a segmenter at work.
 ///
 /// # Errors
 /// The errors of [`validate_points`](coral_core::validate_points) and of the segmenter; [`Error::InvalidParameter`](coral_core::Error::InvalidParameter)

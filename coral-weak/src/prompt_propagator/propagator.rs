@@ -139,7 +139,7 @@ impl<S: PromptableSegmenter, P: PointPropagator> PromptPropagator<S, P> {
             masks = curate_masks(masks, &features, &canonical.points, config)?;
         }
         let mut labels = merge_masks(size, &masks)?;
-        fill_rest(&mut labels, (image, &canonical), &self.fill, self.config.fill_points)?;
+        fill_rest(&mut labels, &canonical, self.config.fill_points, |points| self.fill.propagate(image, points))?;
         Ok(labels)
     }
 }
