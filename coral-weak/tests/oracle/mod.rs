@@ -8,7 +8,7 @@ use ndarray::Array2;
 
 /// How an [`Oracle`] spoils the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Noise {
+pub(crate) enum Noise {
     /// Not at all.
     None,
     /// Masks grow or shrink by up to 4 pixels, sometimes swallow a neighbour, and are sometimes a disc anywhere
@@ -20,14 +20,14 @@ pub enum Noise {
 
 /// Answers the region of the truth that the first click hits; knows nothing of the image.
 #[derive(Debug)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     regions: Array2<u32>,
     noise: Noise,
 }
 
 impl Oracle {
     /// The connected parts (4 neighbours) of equal values are the regions.
-    pub fn new<T: PartialEq>(truth: &Array2<T>, noise: Noise) -> Self {
+    pub(crate) fn new<T: PartialEq>(truth: &Array2<T>, noise: Noise) -> Self {
         let mut regions = Array2::zeros(truth.dim());
         let mut count = 0;
         let places: Vec<_> = truth.indexed_iter().map(|(place, _)| place).collect();
