@@ -86,8 +86,8 @@ impl Judge<'_> {
 
     /// The masks that agree with the points, cut where they do not.
     ///
-    /// A segmenter that is often wrong about points is not to be believed where there is none, so what all masks have in common
-    /// counts for each as one more point.
+    /// A segmenter that is often wrong about points is not to be believed where there is none, so what all masks have
+    /// in common counts for each as one more point.
     pub(super) fn accept(&self, candidates: Vec<Candidate>) -> Vec<PointMask> {
         let count =
             |of: fn(&Covered) -> usize| candidates.iter().map(|candidate| of(&candidate.covered)).sum::<usize>();

@@ -16,29 +16,32 @@ pub struct PromptPropagatorConfig {
     /// How many points of other classes, the nearest ones, are given as background with each prompt. A handful tells the
     /// segmenter where to stop; hundreds are far from anything it was trained on.
     pub background_points: usize,
-    /// With how many further points of its class, the nearest ones that the first mask covers, a point asks a second time;
-    /// 0 asks once. The second mask counts only if it is at least as good.
+    /// With how many further points of its class, the nearest ones that the first mask covers, a point asks a second
+    /// time; 0 asks once. The second mask counts only if it is at least as good.
     pub foreground_points: usize,
     /// The least predicted IoU of an acceptable mask, 0..=1.
     pub min_predicted_iou: f32,
     /// The least share of the image that an acceptable mask covers, after it was cut, 0..=1.
     pub min_area: f32,
-    /// The largest share of the image that an acceptable mask covers, before it was cut, 0..=1. A mask of nearly everything is
-    /// what a segmenter answers that saw no object.
+    /// The largest share of the image that an acceptable mask covers, before it was cut, 0..=1. A mask of nearly
+    /// everything is what a segmenter answers that saw no object.
     pub max_area: f32,
-    /// The least share of the labelled points in an acceptable mask, its own among them, that have its class, 0..=1. At 1 a
-    /// mask with a wrong point is dropped; below, masks lose the pixels that are nearer to a wrong point in them than to a right one.
+    /// The least share of the labelled points in an acceptable mask, its own among them, that have its class, 0..=1.
+    /// At 1 a mask with a wrong point is dropped; below, masks lose the pixels that are nearer to a wrong point in
+    /// them than to a right one.
     pub min_purity: f32,
-    /// The [`reliability`](crate::PointMask::reliability) that always suffices, 0..=1. Less is accepted only if it is at least the share of points
-    /// whose nearest neighbour has their class: masks that know the points no better than that are worse than
-    /// the fill. 0 turns the rule off.
+    /// The [`reliability`](crate::PointMask::reliability) that always suffices, 0..=1. Less is accepted only if it is
+    /// at least the share of points whose nearest neighbour has their class: masks that know the points no better
+    /// than that are worse than the fill. 0 turns the rule off.
     pub sufficient_reliability: f32,
-    /// Points that an earlier point's mask covers ask for no mask of their own if that mask's predicted IoU × purity is at least
-    /// this, 0..=1; with `None` every point asks. Points go from top to bottom, left to right in a row. It saves time where
-    /// many points share an object, and costs some accuracy where masks are imperfect and could make up for each other.
+    /// Points that an earlier point's mask covers ask for no mask of their own if that mask's predicted IoU × purity
+    /// is at least this, 0..=1; with `None` every point asks. Points go from top to bottom, left to right in a row.
+    /// It saves time where many points share an object, and costs some accuracy where masks are imperfect and could
+    /// make up for each other.
     pub skip_covered: Option<f32>,
-    /// Of a regular grid of about this many pixels over the image, those with a mask are handed to the fill as further points; 0 for
-    /// none. [`DefaultPropagator`](crate::DefaultPropagator), which reaches as far as its points are apart, does better without.
+    /// Of a regular grid of about this many pixels over the image, those with a mask are handed to the fill as
+    /// further points; 0 for none. [`DefaultPropagator`](crate::DefaultPropagator), which reaches as far as its
+    /// points are apart, does better without.
     pub fill_points: usize,
 }
 

@@ -14,8 +14,8 @@ use crate::{Similarity, parallel};
 pub struct MaskCurationConfig {
     /// Which prototype is near.
     pub similarity: Similarity,
-    /// A mask is dropped when a larger share of it than this lies in cells of the feature grid whose nearest prototype is that of
-    /// another class, 0..=1.
+    /// A mask is dropped when a larger share of it than this lies in cells of the feature grid whose nearest
+    /// prototype is that of another class, 0..=1.
     pub max_foreign_share: f32,
     /// Whether the masks that are kept lose the pixels that are more similar to the prototype of another class.
     pub trim: bool,
@@ -43,13 +43,13 @@ impl MaskCurationConfig {
 /// Each class has a prototype, the mean feature of its points. The cells of the feature grid decide which masks
 /// are dropped; features interpolated at the pixels decide which pixels are trimmed. With one class nothing changes.
 ///
-/// It takes features that know the classes, such as a network's. Those of [`ClassicalFeatures`](crate::ClassicalFeatures) trim
-/// far too much off good masks.
+/// It takes features that know the classes, such as a network's. Those of
+/// [`ClassicalFeatures`](crate::ClassicalFeatures) trim far too much off good masks.
 ///
 /// # Errors
-/// The errors of [`validate_points`](coral_core::validate_points); [`Error::InvalidParameter`] for a setting out of range;
-/// [`Error::InvalidInput`] for an empty feature map, one with values that are not finite, a mask outside the image or of a class without points;
-/// [`Error::ShapeMismatch`] for a mask that is not as large as its box.
+/// The errors of [`validate_points`](coral_core::validate_points); [`Error::InvalidParameter`] for a setting out of
+/// range; [`Error::InvalidInput`] for an empty feature map, one with values that are not finite, a mask outside the
+/// image or of a class without points; [`Error::ShapeMismatch`] for a mask that is not as large as its box.
 ///
 /// # Examples
 /// ```
@@ -74,7 +74,8 @@ impl MaskCurationConfig {
 /// ```
 ///
 /// # References
-/// The curation of masks in the sparse-to-dense methods of 2026, from a description; no published program to compare with.
+/// The curation of masks in the sparse-to-dense methods of 2026, from a description; no published program to compare
+/// with.
 pub fn curate_masks(
     masks: Vec<PointMask>,
     features: &FeatureMap,

@@ -14,8 +14,9 @@ pub struct PointMask {
     pub mask: Array2<bool>,
     /// The segmenter's estimate of the mask's IoU with the truth.
     pub predicted_iou: f32,
-    /// How far the labelled points vouch for the mask, 0..=1: the share of those that it covered, before it was cut, that have its
-    /// class. In place of its own point, which proves nothing, stands that share over all masks of the image.
+    /// How far the labelled points vouch for the mask, 0..=1: the share of those that it covered, before it was cut,
+    /// that have its class. In place of its own point, which proves nothing, stands that share over all masks of the
+    /// image.
     pub reliability: f32,
 }
 

@@ -23,16 +23,18 @@ pub use propagator::PromptPropagator;
 
 /// The masks of labelled points, as far as the rules of `config` accept them.
 ///
-/// Every point asks `segmenter` for a mask, with the nearest points of other classes as background. Of the masks that come
-/// back the one with the highest product of predicted IoU and purity (the share of the labelled points in it that have the point's class)
-/// counts, among those that hold the point, are neither too large nor below the least predicted IoU. When all points have asked,
-/// masks that too many points speak against are dropped, the others cut. They come sorted by the (y, x) of their points;
-/// the order of `points` does not matter. The image is embedded once. [`PromptPropagator`] shows a segmenter at work.
+/// Every point asks `segmenter` for a mask, with the nearest points of other classes as background. Of the masks that
+/// come back the one with the highest product of predicted IoU and purity (the share of the labelled points in it
+/// that have the point's class) counts, among those that hold the point, are neither too large nor below the least
+/// predicted IoU. When all points have asked, masks that too many points speak against are dropped, the others cut.
+/// They come sorted by the (y, x) of their points; the order of `points` does not matter. The image is embedded once.
+/// [`PromptPropagator`] shows a segmenter at work.
 ///
 /// # Errors
-/// The errors of [`validate_points`](coral_core::validate_points) and of the segmenter; [`Error::InvalidParameter`](coral_core::Error::InvalidParameter)
-/// for a setting out of range; [`Error::ShapeMismatch`](coral_core::Error::ShapeMismatch) for a mask that is not as large
-/// as the image; [`Error::InvalidInput`](coral_core::Error::InvalidInput) for a predicted IoU that is not finite.
+/// The errors of [`validate_points`](coral_core::validate_points) and of the segmenter;
+/// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) for a setting out of range;
+/// [`Error::ShapeMismatch`](coral_core::Error::ShapeMismatch) for a mask that is not as large as the image;
+/// [`Error::InvalidInput`](coral_core::Error::InvalidInput) for a predicted IoU that is not finite.
 pub fn point_masks<S: PromptableSegmenter>(
     segmenter: &S,
     image: &RgbImage,

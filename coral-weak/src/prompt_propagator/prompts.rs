@@ -4,7 +4,8 @@ use coral_core::{ClassId, PointLabel, PointPrompt, Prompt};
 
 use crate::points::CanonicalPoints;
 
-/// Asks for the mask at point `index`: that point is foreground, the `background` nearest points of other classes are not.
+/// Asks for the mask at point `index`: that point is foreground, the `background` nearest points of other classes are
+/// not.
 pub(super) fn prompt_at(canonical: &CanonicalPoints, index: usize, background: usize) -> Prompt {
     let centre = canonical.points[index];
     let mut points = vec![click(centre, true)];

@@ -7,8 +7,8 @@ use super::{Embedded, MaskCurationConfig, PromptPropagatorConfig, curate_masks, 
 use crate::DefaultPropagator;
 use crate::points::CanonicalPoints;
 
-/// From points to a dense map with a promptable segmenter: every point asks for a mask, masks take their point's class, the
-/// best one wins where they overlap, and another propagator fills the rest.
+/// From points to a dense map with a promptable segmenter: every point asks for a mask, masks take their point's
+/// class, the best one wins where they overlap, and another propagator fills the rest.
 ///
 /// Any [`PromptableSegmenter`] will do. With a network it is, in short (`Predictor` and the checkpoint loader are
 /// those of coral-models, which this crate does not depend on):
@@ -19,11 +19,11 @@ use crate::points::CanonicalPoints;
 /// let labels = propagator.propagate(&image, &points)?;    // one embedding, one prompt per point
 /// ```
 ///
-/// Masks are only believed as far as the points confirm them, see [`PromptPropagatorConfig`]; with a segmenter that is of no
-/// use for an image the result is nearly that of the fill. The fill is [`DefaultPropagator`] unless
-/// [`with_fill`](Self::with_fill) names another; [`with_curation`](Self::with_curation) compares masks with the features of the points. To see or
-/// change the masks, call [`point_masks`](crate::point_masks), [`curate_masks`] and [`merge_masks`] yourself. With one class among the points
-/// nothing is asked.
+/// Masks are only believed as far as the points confirm them, see [`PromptPropagatorConfig`]; with a segmenter that
+/// is of no use for an image the result is nearly that of the fill. The fill is [`DefaultPropagator`] unless
+/// [`with_fill`](Self::with_fill) names another; [`with_curation`](Self::with_curation) compares masks with the
+/// features of the points. To see or change the masks, call [`point_masks`](crate::point_masks), [`curate_masks`] and
+/// [`merge_masks`] yourself. With one class among the points nothing is asked.
 ///
 /// # Examples
 /// ```
@@ -61,8 +61,8 @@ use crate::points::CanonicalPoints;
 /// ```
 ///
 /// # References
-/// The sparse-to-dense use of CoralSCOP (Zheng et al., CVPR 2024), where every labelled point prompts a mask. How masks are
-/// accepted, merged and filled up is ours.
+/// The sparse-to-dense use of CoralSCOP (Zheng et al., CVPR 2024), where every labelled point prompts a mask. How
+/// masks are accepted, merged and filled up is ours.
 pub struct PromptPropagator<S, P = DefaultPropagator> {
     segmenter: S,
     fill: P,
@@ -99,7 +99,8 @@ impl<S, P> PromptPropagator<S, P> {
         &self.segmenter
     }
 
-    /// The same with another propagator for the pixels without a mask, such as [`KnnPropagator`](crate::KnnPropagator) on the features of a network.
+    /// The same with another propagator for the pixels without a mask, such as
+    /// [`KnnPropagator`](crate::KnnPropagator) on the features of a network.
     pub fn with_fill<Q: PointPropagator>(self, fill: Q) -> PromptPropagator<S, Q> {
         PromptPropagator { segmenter: self.segmenter, fill, config: self.config, curation: self.curation }
     }
