@@ -17,6 +17,7 @@ mod multi_level;
 mod nearest;
 mod parallel;
 mod points;
+mod prompt_propagator;
 mod rectify;
 mod registry;
 mod samples;
@@ -42,6 +43,9 @@ pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use prompt_propagator::{
+    MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
+};
 pub use rectify::{rectify, segment_features};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
