@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use candle_transformers::models::segment_anything::sam::Sam as RivalSam;
 use coral_core::image::RgbImage;
-use coral_core::{NoProgress, PointPrompt, Prompt, SeededRng};
+use coral_core::{PointPrompt, Prompt, SeededRng, Size};
 use coral_io::{SyntheticReef, SyntheticReefConfig};
 use coral_models::candle_core::{DType, Device, Tensor};
 use coral_models::candle_nn::{VarBuilder, VarMap};
@@ -36,8 +36,8 @@ fn builder(weights: &HashMap<String, Tensor>) -> VarBuilder<'static> {
 }
 
 fn photograph() -> RgbImage {
-    let config = SyntheticReefConfig { width: 1024, height: 683, ..Default::default() };
-    SyntheticReef::new(config).unwrap().generate(1).unwrap().image
+    let config = SyntheticReefConfig { size: Size { width: 1024, height: 683 }, ..Default::default() };
+    SyntheticReef::new(config).unwrap().generate(1).image
 }
 
 fn planes(image: &RgbImage) -> Tensor {
@@ -120,7 +120,7 @@ fn generator(c: &mut Criterion) {
     let ours = MaskGenerator::new(ours, config).unwrap();
     let mut group = c.benchmark_group("generate/16x16/1024x683");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    group.bench_function("coral", |b| b.iter(|| ours.generate(black_box(&image), &NoProgress).unwrap()));
+    group.bench_function("coral", |b| b.iter(|| ours.generate(black_box(&image)).unwrap()));
     group.bench_function("candle-transformers", |b| {
         b.iter(|| rival.generate_masks(black_box(&tensor), 16, 0, 512.0 / 1500.0, 1).unwrap())
     });

@@ -14,11 +14,11 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     }
     let mut shape = leading.to_vec();
     shape.push(out);
-    if let Some(bias) = bias {
-        if fusible(&[x, weight, bias]) {
-            let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-            return x.apply_op3_no_bwd(&weight, &bias, &Linear)?.reshape(shape);
-        }
+    if let Some(bias) = bias
+        && fusible(&[x, weight, bias])
+    {
+        let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+        return x.apply_op3_no_bwd(&weight, &bias, &Linear)?.reshape(shape);
     }
     let y = x.contiguous()?.reshape(((), inner))?.matmul(&weight.t()?)?;
     let y = match bias {

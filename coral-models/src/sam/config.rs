@@ -221,7 +221,7 @@ impl SamConfig {
         let token = self.token_pixels();
         let size = self.image_size;
         check(
-            size > 0 && token > 0 && size % token == 0,
+            size > 0 && token > 0 && size.is_multiple_of(token),
             "image_size",
             format!("expected a multiple of {token}, got {size}"),
         )?;

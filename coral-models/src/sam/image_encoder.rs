@@ -38,12 +38,8 @@ impl ImageEncoder {
         })
     }
 
-    /// N×3×H×W normalised pixels (H and W multiples of the patch) to N×h×w×C features.
-    pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.forward_with(images, |_, _| Ok(()))
-    }
-
-    /// The same, showing the tokens after the patch embedding (0) and after every block (1, 2, …).
+    /// N×3×H×W normalised pixels (H and W multiples of the patch) to N×h×w×C features, showing the tokens after the
+    /// patch embedding (0) and after every block (1, 2, …).
     pub(crate) fn forward_with(
         &self,
         images: &Tensor,

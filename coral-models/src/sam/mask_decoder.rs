@@ -15,6 +15,7 @@ pub(crate) enum MaskChoice {
     /// The others: whole, part and subpart of an ambiguous prompt.
     Multiple,
     /// Every token.
+    #[cfg(test)]
     All,
 }
 
@@ -115,6 +116,7 @@ impl MaskDecoder {
         let chosen = match choice {
             MaskChoice::Single => 0..1,
             MaskChoice::Multiple => 1..self.mask_tokens,
+            #[cfg(test)]
             MaskChoice::All => 0..self.mask_tokens,
         };
         let iou = self.iou_head.forward(&hs.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;

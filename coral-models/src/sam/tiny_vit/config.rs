@@ -77,7 +77,7 @@ impl TinyVitConfig {
             let biases = |block: usize| name(format!("layers.{stage}.blocks.{block}.attn.attention_biases"));
             let [heads, offsets] = expect(shapes, &biases(0))?;
             let window = offsets.isqrt();
-            if window * window != offsets || config.dims[stage] % heads != 0 {
+            if window * window != offsets || !config.dims[stage].is_multiple_of(heads) {
                 let dim = config.dims[stage];
                 let reason = format!("expected a divisor of {dim} and a square number, got {heads}x{offsets}");
                 return Err(misfit(&biases(0), &reason));
@@ -123,7 +123,7 @@ impl TinyVitConfig {
 }
 
 fn ratio(name: &str, hidden: usize, dim: usize) -> Result<usize> {
-    if hidden % dim == 0 {
+    if hidden.is_multiple_of(dim) {
         Ok(hidden / dim)
     } else {
         Err(misfit(name, &format!("expected a multiple of {dim} rows, got {hidden}")))
