@@ -5,10 +5,11 @@ use candle_nn::VarBuilder;
 use coral_core::ndarray::ArrayD;
 use coral_core::testing::GoldenCase;
 
-use super::config::{SamConfig, SemanticConfig};
+use super::config::{EncoderConfig, SamConfig, SemanticConfig};
 use super::mask_decoder::{MaskChoice, MaskDecoder};
 use super::model::Sam;
 use super::prompt_encoder::{PointKind, Token};
+use super::tiny_vit::TinyVitConfig;
 use crate::Normalization;
 
 fn open(name: &str) -> (GoldenCase, Sam) {
@@ -166,4 +167,45 @@ fn coralscop_decoder_of_full_size() {
     let crop = first.narrow(0, 96, 64).unwrap().narrow(1, 96, 64).unwrap().contiguous().unwrap();
     close("mask0_prompt0_crop64", &crop);
     close("masks_mean", &out.low_res_masks.flatten_from(2).unwrap().mean(2).unwrap());
+}
+
+#[test]
+fn mobile_sam_is_recognised_by_its_tensors() {
+    let encoder = TinyVitConfig {
+        stem_dim: 4,
+        dims: [8, 8, 16, 24],
+        depths: [1, 1, 2, 1],
+        heads: [2, 2, 3],
+        windows: [2, 3, 2],
+        ..TinyVitConfig::mobile_sam()
+    };
+    let config = SamConfig {
+        encoder: EncoderConfig::TinyVit(encoder),
+        dim: 32,
+        decoder_mlp_dim: 20,
+        iou_hidden: 16,
+        ..SamConfig::mobile_sam()
+    };
+    let variables = candle_nn::VarMap::new();
+    Sam::new(config.clone(), VarBuilder::from_varmap(&variables, candle_core::DType::F32, &Device::Cpu)).unwrap();
+    let variables = variables.data().lock().unwrap();
+    let mut tensors: std::collections::HashMap<String, Tensor> =
+        variables.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect();
+    // Published files also hold the classifier of the pre-training and the counters of batch normalisation.
+    let blank = Tensor::zeros(5, candle_core::DType::F32, &Device::Cpu).unwrap();
+    for name in ["norm_head.weight", "head.bias", "layers.0.downsample.conv1.bn.num_batches_tracked"] {
+        tensors.insert(format!("image_encoder.{name}"), blank.clone());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mobile_sam.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let sam = Sam::open(&path).unwrap();
+    assert_eq!(sam.config(), &config);
+    let image = Tensor::ones((1, 3, 48, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(sam.encode(&image).unwrap().dims(), [1, 3, 2, 32]);
+
+    tensors.remove("image_encoder.layers.3.blocks.0.attn.attention_biases");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let text = Sam::open(&path).unwrap_err().to_string();
+    assert!(text.contains("layers.3.blocks.0.attn.attention_biases"), "{text}");
 }
