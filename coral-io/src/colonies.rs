@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use coral_core::{ClassSet, Error, InstanceMask, Result};
+use coral_core::{ClassSet, Error, InstanceMask, Result, write_atomically};
 
-use coral_core::write_atomically;
+use crate::SamAnnotations;
 
 /// Writes a table of colonies as CSV: number (from 1), class, name, area, box, whether the image's border
 /// cuts it, and scores.
@@ -34,29 +34,73 @@ pub fn write_colonies(
     classes: &ClassSet,
     cm_per_pixel: Option<f64>,
 ) -> Result<()> {
-    if let Some(scale) = cm_per_pixel
-        && !(scale.is_finite() && scale > 0.0)
-    {
-        return Err(Error::parameter("cm_per_pixel", format!("expected a positive number, got {scale}")));
-    }
+    check_scale(cm_per_pixel)?;
     write_atomically(path, |out| {
         let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(
-            ["colony", "class", "name", "area_px"].into_iter().chain(cm_per_pixel.map(|_| "area_cm2")).chain([
-                "x",
-                "y",
-                "width",
-                "height",
-                "cut",
-                "predicted_iou",
-                "stability_score",
-            ]),
-        )?;
+        csv.write_record(header(cm_per_pixel))?;
         for (number, one) in (1usize..).zip(masks) {
             csv.write_record(record(number, one, classes, cm_per_pixel))?;
         }
         csv.flush()
     })
+}
+
+/// Writes one table of the colonies of many images: [`write_colonies`] with the name of the image in a first
+/// column. Numbers start from 1 in each image.
+///
+/// # Errors
+/// As [`write_colonies`].
+///
+/// # Examples
+/// ```
+/// use coral_core::{ClassSet, InstanceMask, RleMask, Size};
+/// use coral_io::SamAnnotations;
+/// let size = Size { width: 8, height: 6 };
+/// let colony = InstanceMask::new(RleMask::from_fn(size, |x, y| x > 4 && y == 2));
+/// let images = ["a.jpg", "b.jpg"].map(|file_name| {
+///     SamAnnotations { image_id: 0, file_name: file_name.into(), size, masks: vec![colony.clone()] }
+/// });
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("colonies.csv");
+/// coral_io::write_survey_colonies(&path, &images, &ClassSet::default(), None)?;
+/// let lines = "image,colony,class,name,area_px,x,y,width,height,cut,predicted_iou,stability_score\n\
+///              a.jpg,1,,,3,5,2,3,1,true,1.0000,1.0000\n\
+///              b.jpg,1,,,3,5,2,3,1,true,1.0000,1.0000\n";
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), lines);
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+pub fn write_survey_colonies(
+    path: impl AsRef<Path>,
+    images: &[SamAnnotations],
+    classes: &ClassSet,
+    cm_per_pixel: Option<f64>,
+) -> Result<()> {
+    check_scale(cm_per_pixel)?;
+    write_atomically(path, |out| {
+        let mut csv = csv::Writer::from_writer(out);
+        csv.write_record(["image"].into_iter().chain(header(cm_per_pixel)))?;
+        for image in images {
+            for (number, one) in (1usize..).zip(&image.masks) {
+                let fields = record(number, one, classes, cm_per_pixel);
+                csv.write_record([image.file_name.clone()].into_iter().chain(fields))?;
+            }
+        }
+        csv.flush()
+    })
+}
+
+fn check_scale(cm_per_pixel: Option<f64>) -> Result<()> {
+    match cm_per_pixel {
+        Some(scale) if !(scale.is_finite() && scale > 0.0) => {
+            Err(Error::parameter("cm_per_pixel", format!("expected a positive number, got {scale}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn header(cm_per_pixel: Option<f64>) -> impl Iterator<Item = &'static str> {
+    let measured = ["x", "y", "width", "height", "cut", "predicted_iou", "stability_score"];
+    ["colony", "class", "name", "area_px"].into_iter().chain(cm_per_pixel.map(|_| "area_cm2")).chain(measured)
 }
 
 fn record(number: usize, one: &InstanceMask, classes: &ClassSet, cm_per_pixel: Option<f64>) -> Vec<String> {

@@ -25,7 +25,7 @@ pub use coco::{
     CocoAnnotation, CocoCategory, CocoDataset, CocoImage, SamAnnotations, read_coco, read_sam_annotations, write_coco,
     write_sam_annotations,
 };
-pub use colonies::write_colonies;
+pub use colonies::{write_colonies, write_survey_colonies};
 pub use color_label_maps::{ColorTable, UnknownColor, read_color_label_map, read_color_table};
 pub use coral_core::write_atomically;
 pub use cover::write_cover;
