@@ -2,11 +2,22 @@
 //!
 //! This package holds what the examples share.
 
+mod cover_table;
+mod generator_arguments;
+mod network;
+mod prompts;
+
+pub use cover_table::CoverTable;
+pub use generator_arguments::{GeneratorArguments, Preset};
+pub use network::{NetworkArguments, WEIGHTS_HELP, network_classes};
+pub use prompts::{NamedPrompt, read_prompts};
+
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use coral_core::Progress;
+use coral_core::{Error, Progress, Result};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// Shows a job's progress as a bar on stderr once it has taken a second.
@@ -72,4 +83,16 @@ pub fn print_text(text: &str) -> ExitCode {
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Makes the folder for a program's results, with those above it.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] naming `out` when it is a file or cannot be made.
+pub fn make_folder(out: &Path) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        return Err(Error::parameter("out", format!("{} is a file, expected a folder", out.display())));
+    }
+    let failed = |error| Error::parameter("out", format!("cannot make the folder {}: {error}", out.display()));
+    std::fs::create_dir_all(out).map_err(failed)
 }

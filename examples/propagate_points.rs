@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::image::RgbImage;
 use coral_core::{ClassSet, Error, LabelMap, PointLabel, Result, Size, UNLABELED};
-use coral_examples::{print_text, spinner};
+use coral_examples::{make_folder, print_text, spinner};
 use coral_io::{
     draw_points, overlay, read_class_table, read_image, read_points, with_legend, write_class_set, write_cover,
     write_image, write_label_map,
@@ -96,14 +96,6 @@ fn read_labels(points: &Path, image: &Path, size: Size, classes: Option<&Path>) 
             Ok((table.to_labels(&classes)?, classes))
         }
     }
-}
-
-fn make_folder(out: &Path) -> Result<()> {
-    if out.exists() && !out.is_dir() {
-        return Err(Error::parameter("out", format!("{} is a file, expected a folder", out.display())));
-    }
-    let failed = |error| Error::parameter("out", format!("cannot make the folder {}: {error}", out.display()));
-    std::fs::create_dir_all(out).map_err(failed)
 }
 
 fn write_results(
