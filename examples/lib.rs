@@ -9,7 +9,7 @@ mod prompts;
 
 pub use cover_table::CoverTable;
 pub use generator_arguments::{GeneratorArguments, Preset};
-pub use network::{NetworkArguments, WEIGHTS_HELP, network_classes};
+pub use network::{NetworkArguments, network_classes, weights_help};
 pub use prompts::{NamedPrompt, read_prompts};
 
 use std::io::{ErrorKind, Write};
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use coral_core::{Error, Progress, Result};
+use coral_core::{Error, Progress, Result, Size};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// Shows a job's progress as a bar on stderr once it has taken a second.
@@ -95,4 +95,9 @@ pub fn make_folder(out: &Path) -> Result<()> {
     }
     let failed = |error| Error::parameter("out", format!("cannot make the folder {}: {error}", out.display()));
     std::fs::create_dir_all(out).map_err(failed)
+}
+
+/// How wide outlines in a picture are, in pixels: 1 at 512², 2 at 1024², 5 at 20 megapixels.
+pub fn outline_width(picture: Size) -> u32 {
+    picture.width.min(picture.height).div_ceil(730).clamp(1, 64)
 }

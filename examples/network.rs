@@ -4,17 +4,21 @@ use clap::Args;
 use coral_core::{ClassSet, Error, Result};
 use coral_io::read_class_set;
 use coral_models::candle_core::Device;
-use coral_models::{Checkpoint, Predictor, Sam, SamConfig};
+use coral_models::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, Predictor, Sam, SamConfig};
 
 /// Where published weights are and how to hand them over.
-pub const WEIGHTS_HELP: &str = "\
+pub fn weights_help() -> String {
+    format!(
+        "\
 Weights are downloaded once, from those who published them:
   CoralSCOP (finds corals): `vit_b_coralscop.pth`, which its authors link on
-    https://github.com/zhengziqiang/CoralSCOP#getting-started
+    {CORALSCOP_WEIGHTS_PAGE}
   Segment Anything (finds objects of any kind): `model.safetensors` of `facebook/sam-vit-base` on
     https://huggingface.co/facebook/sam-vit-base, or `sam_vit_b_01ec64.pth`, linked on
     https://github.com/facebookresearch/segment-anything#model-checkpoints
-Then pass the file, e.g. --weights vit_b_coralscop.pth";
+Then pass the file, e.g. --weights vit_b_coralscop.pth"
+    )
+}
 
 /// Which network of the Segment Anything family a program works with.
 #[derive(Debug, Clone, Default, Args)]
@@ -34,14 +38,14 @@ impl NetworkArguments {
     /// Opens the weights.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] or [`Error::Io`] with [`WEIGHTS_HELP`] when there are none, else those of
+    /// [`Error::InvalidParameter`] or [`Error::Io`] with [`weights_help`] when there are none, else those of
     /// [`Checkpoint::open`], [`SamConfig::from_checkpoint`] and [`Sam::load`].
     pub fn open(&self) -> Result<Predictor> {
         let Some(path) = &self.weights else {
-            return Err(Error::parameter("weights", format!("--weights is needed.\n{WEIGHTS_HELP}")));
+            return Err(Error::parameter("weights", format!("--weights is needed.\n{}", weights_help())));
         };
         if let Err(error) = std::fs::metadata(path) {
-            let text = format!("{error}.\n{WEIGHTS_HELP}");
+            let text = format!("{error}.\n{}", weights_help());
             return Err(Error::io(path, std::io::Error::new(error.kind(), text)));
         }
         let checkpoint = Checkpoint::open(path)?.with_original_sam_names()?;

@@ -31,7 +31,9 @@ use coral_core::image::RgbImage;
 use coral_core::{
     BoxPrompt, ClassId, ClassSet, Error, LabelMap, PointLabel, PointPrompt, Prompt, Result, RleMask, Size,
 };
-use coral_examples::{NamedPrompt, NetworkArguments, make_folder, network_classes, print_text, read_prompts, spinner};
+use coral_examples::{
+    NamedPrompt, NetworkArguments, make_folder, network_classes, outline_width, print_text, read_prompts, spinner,
+};
 use coral_io::{
     ColoredMask, draw_contours, draw_points, instance_color, overlay_masks, read_image, write_image,
     write_palette_label_map,
@@ -207,9 +209,9 @@ fn picture(image: &RgbImage, prompts: &[NamedPrompt], answers: &[Vec<Answer>]) -
         best.map(|(at, answer)| ColoredMask { mask: &answer.mask, color: instance_color(at) }).collect();
     let boxes: Vec<_> = prompts.iter().filter_map(|one| Some(box_mask(&one.prompt.rect?, size))).collect();
     let boxes: Vec<_> = boxes.iter().map(|mask| ColoredMask { mask, color: [255; 3] }).collect();
-    let thickness = (size.width.min(size.height) as f32 / 730.0).round().clamp(1.0, 64.0) as u32;
-    let picture = draw_contours(&overlay_masks(image, &masks, OPACITY)?, &masks, thickness)?;
-    let picture = draw_contours(&picture, &boxes, thickness)?;
+    let width = outline_width(size);
+    let picture = draw_contours(&overlay_masks(image, &masks, OPACITY)?, &masks, width)?;
+    let picture = draw_contours(&picture, &boxes, width)?;
     let mut kinds = ClassSet::from_names(["background", "foreground"])?;
     kinds.set_color(0, [230, 30, 30])?;
     kinds.set_color(1, [30, 200, 30])?;

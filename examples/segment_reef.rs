@@ -9,6 +9,7 @@
 //! (8-bit grey, a class id per pixel) and, with `--group-threshold`, `NAME_groups.csv`; for the run `cover.csv`,
 //! `colonies.csv` and, with `--standard-coco`, `coco.json`. Images that have their files are not segmented again.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,10 +17,12 @@ use clap::Parser;
 use coral_core::image::RgbImage;
 use coral_core::ndarray::Array2;
 use coral_core::{
-    ClassSet, Error, InstanceMask, NoProgress, OverlapConfig, OverlapPolicy, Progress, Result, Size, UNLABELED,
-    resolve_overlaps, write_atomically,
+    ClassId, ClassSet, Error, InstanceMask, LabelMap, NoProgress, OverlapConfig, OverlapPolicy, Progress, Result,
+    RleMask, Size, UNLABELED, resolve_overlaps, write_atomically,
 };
-use coral_examples::{Bar, CoverTable, GeneratorArguments, NetworkArguments, make_folder, network_classes, print_text};
+use coral_examples::{
+    Bar, CoverTable, GeneratorArguments, NetworkArguments, make_folder, network_classes, outline_width, print_text,
+};
 use coral_io::{
     CocoDataset, ColoredMask, SamAnnotations, draw_contours, image_files, overlay_masks, read_image,
     read_sam_annotations, write_coco, write_image, write_label_map, write_sam_annotations, write_survey_colonies,
@@ -134,12 +137,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         task.write_standard_coco(&done)?;
     }
     let again = format!("{skipped} had their files already (--overwrite segments them again). ");
-    let report = format!(
-        "{cover}\n{} images. {}Results are in {}\n",
-        done.len(),
-        if skipped > 0 { again.as_str() } else { "" },
-        arguments.out.display(),
-    );
+    let again = if skipped > 0 { again } else { String::new() };
+    let count = format!("{} image{}", done.len(), if done.len() == 1 { "" } else { "s" });
+    let report = format!("{cover}\n{count}. {again}Results are in {}\n", arguments.out.display());
     Ok(Outcome { report, failures })
 }
 
@@ -255,7 +255,8 @@ impl Task {
         let annotations = SamAnnotations { image_id: 0, file_name, size, masks };
         let classified = self.classified(annotations.clone());
         write_label_map(self.output(name, "_labels.png"), &map.labels)?;
-        write_image(self.output(name, "_overlay.png"), &picture(&image, &classified.masks, &self.classes)?)?;
+        let picture = picture(&image, &classified.masks, &map.labels, &self.classes)?;
+        write_image(self.output(name, "_overlay.png"), &picture)?;
         write_sam_annotations(self.output(name, ".json"), &annotations)?;
         Ok(classified)
     }
@@ -269,13 +270,16 @@ impl Task {
     }
 }
 
-/// The masks in the colours of their classes, outlined in colours of their own; small ones lie on large ones.
-fn picture(image: &RgbImage, masks: &[InstanceMask], classes: &ClassSet) -> Result<RgbImage> {
+/// The label map's colours on the photograph, and every mask outlined in a colour of its own, small ones on large ones.
+fn picture(image: &RgbImage, masks: &[InstanceMask], labels: &LabelMap, classes: &ClassSet) -> Result<RgbImage> {
+    let found: BTreeSet<ClassId> = masks.iter().filter_map(|mask| mask.class).collect();
+    let pixels = |class| RleMask::from_fn(Size::of(image), |x, y| labels[[y as usize, x as usize]] == class);
+    let areas: Vec<_> = found.into_iter().map(|class| (pixels(class), classes.color(class))).collect();
+    let areas: Vec<_> = areas.iter().map(|&(ref mask, color)| ColoredMask { mask, color }).collect();
     let mut masks = masks.to_vec();
     masks.sort_by_key(|mask| std::cmp::Reverse(mask.area()));
-    let filled = overlay_masks(image, &ColoredMask::by_class(&masks, classes), OPACITY)?;
-    let thickness = (image.width().min(image.height()) as f32 / 730.0).round().clamp(1.0, 64.0);
-    draw_contours(&filled, &ColoredMask::by_instance(&masks), thickness as u32)
+    let width = outline_width(Size::of(image));
+    draw_contours(&overlay_masks(image, &areas, OPACITY)?, &ColoredMask::by_instance(&masks), width)
 }
 
 /// CSV of the colonies' numbers, as in `colonies.csv`, and of the groups they are in.

@@ -18,13 +18,10 @@ fn refuse(reef: &ReefCase, more: &str) -> String {
     ask(reef, more).unwrap_err().to_string()
 }
 
-/// A click that gave the reference a mask in the whole image.
+/// The click of a mask of the reference.
 fn click(reef: &ReefCase) -> (String, [f32; 2]) {
-    let published = reef.case.value("/annotations").unwrap().as_array().unwrap();
-    let width = f64::from(reef.size().width);
-    let whole = published.iter().find(|one| one.pointer("/crop_box/2").unwrap().as_f64() == Some(width)).unwrap();
-    let at = |axis: usize| whole.pointer(&format!("/point_coords/0/{axis}")).unwrap().as_f64().unwrap() as f32;
-    (format!("--point {},{}", at(0), at(1)), [at(0), at(1)])
+    let [x, y] = [0, 1].map(|at| reef.case.number(&format!("/annotations/0/point_coords/0/{at}")).unwrap() as f32);
+    (format!("--point {x},{y}"), [x, y])
 }
 
 #[test]
@@ -72,12 +69,14 @@ fn a_file_of_prompts_and_a_box() {
     let Size { width, height } = reef.size();
     let mut text = "prompt,kind,x,y,x2,y2\n".to_owned();
     for at in 0..11 {
-        text += &format!("p{at},foreground,{},{},,\n", 5 + 9 * at, 4 + 7 * at);
+        text += &format!("p{at},foreground,{},{},,\n", width * (at + 1) / 13, height * (at + 1) / 13);
     }
     text += &format!("all,box,0,0,{width},{height}\np3,background,{width},{height}\n");
     fs::write(reef.at("prompts.csv"), text).unwrap();
     let file = reef.at("prompts.csv").display().to_string();
-    let report = ask(&reef, &format!("--box 20,30,90.5,100 --prompts {file}")).unwrap();
+    let [left, top, right, bottom] = [width / 8, height / 5, width / 2, height * 2 / 3];
+    let rect = format!("--box {left},{top},{right}.5,{bottom}");
+    let report = ask(&reef, &format!("{rect} --prompts {file}")).unwrap();
     let first: Vec<_> = report.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(first[..4], ["prompt", "prompt", "p0", "p1"]);
     for name in ["prompt", "p0", "p10", "all"] {
@@ -86,11 +85,13 @@ fn a_file_of_prompts_and_a_box() {
         assert!(map.iter().all(|&id| id <= 1));
     }
     // The outline of the box lies in its first and last pixels.
+    ask(&reef, &rect).unwrap();
     let overlay = read_image(reef.at("out/overlay.png")).unwrap();
-    for (x, y) in [(20, 70), (90, 70), (88, 30), (40, 99)] {
+    let (x, y) = ((left + right) / 2, (top + bottom) / 2);
+    for (x, y) in [(left, y), (right, y), (x, top), (x, bottom - 1)] {
         assert_eq!(overlay.get_pixel(x, y).0, [255; 3], "({x}, {y})");
     }
-    assert_ne!(overlay.get_pixel(19, 70).0, [255; 3]);
+    assert_ne!(overlay.get_pixel(left - 1, y).0, [255; 3]);
 
     fs::write(reef.at("prompts.csv"), "prompt,kind,x,y\na,foreground,1,2\nPrompt,background,3,4\n").unwrap();
     let text = refuse(&reef, &format!("--point 3,3 --prompts {file}"));
@@ -145,7 +146,7 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
         ("--point -1,4".into(), "point (-1, 4) lies outside the"),
         ("--box 9,9,4,20".into(), "box (9, 9) to (4, 20) is empty"),
         ("--point 1,1 --prompts gone.csv".into(), "gone.csv: No such file"),
-        ("--point 1,1 --image-size 100".into(), "`image_size`: expected a multiple of 16, got 100"),
+        ("--point 1,1 --image-size 101".into(), "`image_size`: expected a multiple of "),
     ];
     for (flags, expected) in cases {
         let text = refuse(&reef, &flags);
