@@ -1,8 +1,6 @@
 use std::path::Path;
 
-use coral_core::{ClassSet, Error, InstanceMask, Result};
-
-use coral_core::write_atomically;
+use coral_core::{ClassSet, Error, InstanceMask, Result, write_atomically};
 
 /// Writes a table of colonies as CSV: number (from 1), class, name, area, box, whether the image's border
 /// cuts it, and scores.
