@@ -23,14 +23,15 @@ pub enum OverlapPolicy {
 
 /// How masks become maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct OverlapConfig {
     /// Who wins where masks overlap.
     pub policy: OverlapPolicy,
     /// The class of masks that have none; with `None` such a mask is an error, with [`UNLABELED`] its pixels are taken
     /// but stay without class.
     pub default_class: Option<ClassId>,
-    /// The class of pixels in no mask; [`UNLABELED`] where nothing is known about them.
+    /// The class of pixels in no mask; [`UNLABELED`] where nothing is known about them. Percent cover leaves unlabelled
+    /// pixels out: to have the cover of the whole image, name the class of the rest here.
     pub background: ClassId,
 }
 

@@ -163,8 +163,9 @@ impl From<Rect> for BoxPrompt {
         Self {
             x_min: rect.x as f32,
             y_min: rect.y as f32,
-            x_max: (rect.x + rect.width) as f32,
-            y_max: (rect.y + rect.height) as f32,
+            // In double precision, where the sum of two u32 is exact.
+            x_max: (f64::from(rect.x) + f64::from(rect.width)) as f32,
+            y_max: (f64::from(rect.y) + f64::from(rect.height)) as f32,
         }
     }
 }
@@ -333,6 +334,7 @@ mod tests {
         assert_eq!(at(5, 5, 0, 3).iou(at(5, 5, 0, 3)), 0.0);
         let far = at(u32::MAX, u32::MAX, u32::MAX, u32::MAX);
         assert_eq!((far.intersection(far), far.iou(far)), (Some(far), 1.0));
+        assert_eq!(BoxPrompt::from(far).x_max, 8_589_934_592.0);
     }
 
     #[test]

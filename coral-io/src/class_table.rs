@@ -1,12 +1,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use coral_core::{Class, ClassId, ClassSet, Error, Result, UNLABELED, default_color};
+use coral_core::{Class, ClassId, ClassSet, Error, Result, UNLABELED, default_color, write_atomically};
 
 use crate::class_json::parse_json;
 use crate::colors::{hex, parse_color};
 use crate::text::{Row, decode_utf8, decode_windows, find_column, first_byte, parse_rows, read_bytes, reason_of};
-use coral_core::write_atomically;
 
 /// Classes and the codes under which annotation programs know them.
 ///

@@ -1,8 +1,6 @@
 use std::path::Path;
 
-use coral_core::{ClassId, ClassSet, LabelMap, Result, UNLABELED};
-
-use coral_core::write_atomically;
+use coral_core::{ClassId, ClassSet, LabelMap, Result, UNLABELED, write_atomically};
 
 /// How many pixels each id of a label map has, indexed by id.
 pub(crate) fn count_pixels(labels: &LabelMap) -> [u64; 256] {

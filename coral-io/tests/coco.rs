@@ -65,6 +65,7 @@ fn errors_name_file_and_field() {
         (fields(r#""segmentation": {"size": [2, 3], "counts": {}}"#), "`counts` as a string or a list of run lengths"),
         (fields(r#""segmentation": {"size": [3, 2], "counts": [6]}"#), "has 2x3 pixels, its image 3x2"),
         (fields(r#""iscrowd": "no""#), "annotations[0]: expected `iscrowd` as 0 or 1"),
+        (fields(r#""score": 1e300"#), "annotations[0]: expected a score below"),
         (fields(r#""bbox": [1, 2]"#), "annotations[0]: invalid length 2"),
         (fields(r#""bbox": null"#).replace(r#""image_id": 5"#, r#""image_id": 6"#), "there is no image 6"),
         (fields(r#""bbox": null"#).replace(r#""image_id": 5,"#, ""), "annotations[0]: missing field `image_id`"),
@@ -108,6 +109,7 @@ fn what_could_not_be_read_back_is_not_written() {
     refused(|bad| bad.annotations[0].category_id = 8, "annotations[0].category_id`: there is no category 8");
     refused(|bad| bad.annotations[0].score = Some(f32::NAN), "annotations[0].score`");
     refused(|bad| bad.annotations[0].bbox = Some([f64::INFINITY; 4]), "annotations[0].bbox`");
+    refused(|bad| bad.annotations.push(bad.annotations[0].clone()), "annotations[1].id`: there is another");
     refused(|bad| bad.images[0].size.width = 9, "annotations[0].mask: expected shape 9x2, got 3x2");
     refused(|bad| bad.images.push(bad.images[0].clone()), "images[1].id`: there is another image 1");
     refused(|bad| bad.categories.push(bad.categories[0].clone()), "categories[1].id`");
@@ -146,6 +148,11 @@ fn files_of_segment_anything() {
             "annotations[0].crop_box",
         ),
         (r#"{"segmentation": {"size": [2, 3], "counts": "222"}, "cate_preds": 255}"#, "annotations[0].cate_preds"),
+        (
+            r#"{"segmentation": {"size": [2, 3], "counts": "222"}, "point_coords": [[1, -1e300]]}"#,
+            "annotations[0].point_coords",
+        ),
+        (r#"{"segmentation": [], "stability_score": 1e99}"#, "annotations[0]: expected a score below"),
         (
             r#"{"segmentation": {"size": [1, 1], "counts": "1"}}"#,
             "annotations[0].segmentation: the mask has 1x1 pixels",

@@ -8,13 +8,16 @@ use crate::sizes::check_edges;
 
 /// What [`ColonySurvey`] measures.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ColonyConfig {
     /// The side of a pixel on the sea floor, in cm; with it, sizes are in cm², else in pixels.
     pub cm_per_pixel: Option<f64>,
     /// Leave colonies that touch the border of their image out of the size distributions: only a part of them is
     /// seen, and large ones are cut more often. Counts and cover keep them.
     pub skip_cut: bool,
+    /// The class whose masks are no colonies and cover nothing, such as CoralSCOP's 0. Its mask generator leaves that
+    /// class out already unless told otherwise.
+    pub background_class: Option<ClassId>,
     /// The edges of the bins of the size histograms, ascending, in cm² or pixels; no histogram when empty.
     pub bin_edges: Vec<f64>,
 }
@@ -100,7 +103,7 @@ impl ColonySurvey {
         Ok(Self { config, classes: BTreeMap::new(), covered: 0, pixels: 0 })
     }
 
-    /// Adds an image of `size` and its colonies. Empty masks are no colonies.
+    /// Adds an image of `size` and its colonies. Empty masks and those of the background class are no colonies.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a mask of another size, [`Error::InvalidInput`] for one of class [`UNLABELED`];
@@ -113,7 +116,8 @@ impl ColonySurvey {
             if one.class == Some(UNLABELED) {
                 return Err(Error::input(what, format!("class {UNLABELED} means unlabelled, expected no class")));
             }
-            if !one.mask.is_empty() {
+            let is_background = one.class.is_some() && one.class == self.config.background_class;
+            if !is_background && !one.mask.is_empty() {
                 classes.entry(one.class).or_default().push(one);
             }
         }
@@ -229,7 +233,7 @@ mod tests {
 
         #[test]
         fn merging_equals_adding(a in colonies(), b in colonies()) {
-            let config = ColonyConfig { cm_per_pixel: Some(0.3), bin_edges: vec![0.0, 1.0, 9.0], skip_cut: false };
+            let config = ColonyConfig { cm_per_pixel: Some(0.3), bin_edges: vec![0.0, 1.0, 9.0], ..Default::default() };
             let new = || ColonySurvey::new(config.clone()).unwrap();
             let (mut both, mut first, mut second) = (new(), new(), new());
             both.add(SIZE, &a).unwrap();
@@ -239,6 +243,20 @@ mod tests {
             first.merge(&second).unwrap();
             prop_assert_eq!(first.statistics(), both.statistics());
         }
+    }
+
+    #[test]
+    fn background_is_no_colony() {
+        let masks = [colony((0, 0, 12, 9, Some(0))), colony((1, 1, 3, 3, Some(1))), colony((8, 1, 2, 3, None))];
+        let measured = |background_class| {
+            let config = ColonyConfig { background_class, ..ColonyConfig::default() };
+            let mut survey = ColonySurvey::new(config).unwrap();
+            survey.add(SIZE, &masks).unwrap();
+            let ColonyStatistics { pixels, per_class, all, .. } = survey.statistics();
+            (pixels, per_class.iter().map(|one| one.class).collect::<Vec<_>>(), all.count, all.cover_percent)
+        };
+        assert_eq!(measured(None), (108, vec![None, Some(0), Some(1)], 3, Some(100.0)));
+        assert_eq!(measured(Some(0)), (108, vec![None, Some(1)], 2, Some(100.0 * 15.0 / 108.0)));
     }
 
     #[test]

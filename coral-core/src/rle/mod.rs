@@ -117,7 +117,8 @@ impl RleMask {
 
     /// Whether no pixel is foreground.
     pub fn is_empty(&self) -> bool {
-        self.counts.len() < 2
+        // Not by the number of counts: background beyond 2^32 pixels has several.
+        foreground(&self.counts).next().is_none()
     }
 
     /// The smallest box around the foreground; `None` when there is none.

@@ -159,6 +159,7 @@ fn bad_input_is_named() {
     assert!(text("N").contains("negative or beyond 32 bits"));
     assert!(text("ooooooooooooooooooo0").contains("too long"));
     assert!(text("").contains("hold 0 pixels, expected 4 for a 2x2 mask"));
+    assert!(RleMask::empty(Size { width: 1 << 16, height: 1 << 17 }).is_empty());
     let huge = RleMask::from_counts(Size { width: 1 << 16, height: 1 << 16 }, &[]).unwrap_err().to_string();
     assert!(huge.contains("expected at most 4294967295"), "{huge}");
     let mask = RleMask::empty(size);

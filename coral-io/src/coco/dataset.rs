@@ -93,20 +93,24 @@ impl CocoDataset {
     /// Adds an image and its objects, and returns the image's id. An object's predicted IoU becomes its score.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] naming the first object that has no class or another size;
-    /// nothing is added then.
+    /// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] naming the first object that has no class, a predicted IoU
+    /// that is not finite, or another size; nothing is added then.
     pub fn add_image(&mut self, file_name: impl Into<String>, size: Size, masks: &[InstanceMask]) -> Result<u64> {
         let after = |ids: &mut dyn Iterator<Item = u64>| ids.max().map_or(1, |id| id.saturating_add(1));
         let image_id = after(&mut self.images.iter().map(|image| image.id));
         let first = after(&mut self.annotations.iter().map(|annotation| annotation.id));
         let annotation = |(at, mask): (usize, &InstanceMask)| {
             size.expect(&format!("masks[{at}]"), mask.mask.size())?;
-            let no_class =
-                || Error::input(format!("masks[{at}]"), "an object of a COCO data set needs a class, got none");
+            let fail = |reason: String| Error::input(format!("masks[{at}]"), reason);
+            let class = mask.class.filter(|&class| class != UNLABELED);
+            let class = class.ok_or_else(|| fail("an object of a COCO data set needs a class, got none".into()))?;
+            if !mask.predicted_iou.is_finite() {
+                return Err(fail(format!("expected a finite predicted IoU, got {}", mask.predicted_iou)));
+            }
             Ok(CocoAnnotation {
                 id: first.saturating_add(at as u64),
                 image_id,
-                category_id: mask.class.ok_or_else(no_class)?.into(),
+                category_id: class.into(),
                 bbox: Some(pixel_bbox(&mask.mask)),
                 mask: Some(mask.mask.clone()),
                 is_crowd: false,
@@ -191,8 +195,12 @@ mod tests {
         let mut dataset = CocoDataset::new(&ClassSet::from_names(["coral"]).unwrap());
         let good = InstanceMask { class: Some(0), ..InstanceMask::new(RleMask::empty(size)) };
         let without = InstanceMask::new(RleMask::empty(size));
-        let error = dataset.add_image("a.png", size, &[good.clone(), without]).unwrap_err().to_string();
-        assert!(error.contains("masks[1]") && error.contains("needs a class"), "{error}");
+        let unlabelled = InstanceMask { class: Some(UNLABELED), ..good.clone() };
+        let unsure = InstanceMask { predicted_iou: f32::NAN, ..good.clone() };
+        for (bad, expected) in [(without, "a class"), (unlabelled, "a class"), (unsure, "predicted IoU, got NaN")] {
+            let error = dataset.add_image("a.png", size, &[good.clone(), bad]).unwrap_err().to_string();
+            assert!(error.contains("masks[1]") && error.contains(expected), "{error}");
+        }
         assert!(dataset.images.is_empty() && dataset.annotations.is_empty());
         assert!(dataset.add_image("a.png", Size { width: 2, height: 3 }, std::slice::from_ref(&good)).is_err());
         assert_eq!(dataset.add_image("a.png", size, &[good.clone(), good.clone()]).unwrap(), 1);

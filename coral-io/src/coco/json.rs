@@ -48,6 +48,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
+/// A number that a single can hold: beyond that serde makes an infinity of it.
+pub(super) fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<f32>, D::Error> {
+    let number = Option::<f32>::deserialize(deserializer)?;
+    match number {
+        Some(number) if !number.is_finite() => Err(D::Error::custom("expected a score below 3e38")),
+        number => Ok(number),
+    }
+}
+
 /// A mask as it stands in a file; polygons need the image's size to become one.
 #[derive(Debug, Default)]
 pub(super) enum Segmentation {

@@ -5,7 +5,7 @@ use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Deserializer};
 
 use super::dataset::{CocoAnnotation, CocoCategory, CocoDataset, CocoImage};
-use super::json::{Segmentation, list, parse};
+use super::json::{Segmentation, finite, list, parse};
 
 /// Reads a COCO data set: polygons, lists of run lengths and compressed runs all become masks of the image's size.
 ///
@@ -92,7 +92,7 @@ struct Annotation {
     bbox: Option<[f64; 4]>,
     #[serde(default, deserialize_with = "flag")]
     iscrowd: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "finite")]
     score: Option<f32>,
 }
 

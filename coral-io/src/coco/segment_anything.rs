@@ -1,11 +1,10 @@
 use std::path::Path;
 
-use coral_core::{ClassId, Error, InstanceMask, PointPrompt, Rect, Result, RleMask, Size, UNLABELED};
+use coral_core::{ClassId, Error, InstanceMask, PointPrompt, Rect, Result, RleMask, Size, UNLABELED, write_atomically};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dataset::pixel_bbox;
-use super::json::{Segmentation, list, parse};
-use coral_core::write_atomically;
+use super::json::{Segmentation, finite, list, parse};
 
 /// The masks of one image, as Segment Anything's data set (SA-1B) and CoralSCOP store them: a file per image.
 ///
@@ -117,9 +116,9 @@ struct ImageInfo {
 #[derive(Deserialize)]
 struct Annotation {
     segmentation: Segmentation,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "finite")]
     predicted_iou: Option<f32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "finite")]
     stability_score: Option<f32>,
     #[serde(default)]
     point_coords: Vec<[f32; 2]>,
@@ -140,11 +139,15 @@ impl Annotation {
         if self.cate_preds == Some(UNLABELED) {
             return Err(format!("cate_preds: expected a class of 0–254, got {UNLABELED}"));
         }
+        let point = self.point_coords.first().map(|&[x, y]| PointPrompt { x, y, foreground: true });
+        if point.is_some_and(|point| !(point.x.is_finite() && point.y.is_finite())) {
+            return Err("point_coords: expected coordinates below 3e38".into());
+        }
         Ok(Some(InstanceMask {
             class: self.cate_preds,
             predicted_iou: self.predicted_iou.unwrap_or(mask.predicted_iou),
             stability_score: self.stability_score.unwrap_or(mask.stability_score),
-            point: self.point_coords.first().map(|&[x, y]| PointPrompt { x, y, foreground: true }),
+            point,
             crop_box: self.crop_box.map_or(Ok(mask.crop_box), pixel_rect)?,
             ..mask
         }))

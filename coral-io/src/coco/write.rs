@@ -1,11 +1,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use coral_core::{Error, Result, RleMask, Size};
+use coral_core::{Error, Result, RleMask, Size, write_atomically};
 use serde::Serialize;
 
 use super::dataset::{CocoAnnotation, CocoDataset, pixel_bbox};
-use coral_core::write_atomically;
 
 /// Writes a COCO data set, with masks as compressed runs.
 ///
@@ -13,7 +12,7 @@ use coral_core::write_atomically;
 /// keeps its box.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] naming the first part that cannot be read back: an image or
+/// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] naming the first part that is not valid: an image, annotation or
 /// category twice, an annotation whose image or category there is not, a mask of another size than its image, a number
 /// that is not finite. [`Error::Io`] naming `path`.
 ///
@@ -56,8 +55,13 @@ fn check(dataset: &CocoDataset) -> Result<()> {
             return Err(Error::input(format!("categories[{at}].id"), reason));
         }
     }
+    let mut ids = HashSet::new();
     for (at, one) in dataset.annotations.iter().enumerate() {
         let fail = |field: &str, reason: String| Err(Error::input(format!("annotations[{at}].{field}"), reason));
+        // COCO's evaluation looks objects up by id: of two with one id it would lose one.
+        if !ids.insert(one.id) {
+            return fail("id", format!("there is another annotation {}", one.id));
+        }
         let Some(size) = sizes.get(&one.image_id) else {
             return fail("image_id", format!("there is no image {}", one.image_id));
         };

@@ -1,8 +1,6 @@
 use std::path::Path;
 
-use coral_core::{ClassSet, PointLabel, Result};
-
-use coral_core::write_atomically;
+use coral_core::{ClassSet, PointLabel, Result, write_atomically};
 
 /// Writes point labels as CSV with columns `x`, `y` and `class` (the class's name), whole or not at all.
 ///

@@ -1,6 +1,7 @@
 //! Which of a segmenter's masks are worth having.
 
 use coral_core::{Error, PointLabel, Result, ScoredMask, Size};
+use ndarray::Array2;
 
 use super::PromptPropagatorConfig;
 use super::mask::{PointMask, area, crop, tight_box};
@@ -82,6 +83,14 @@ impl Judge<'_> {
     pub(super) fn may_stand_for_others(&self, candidate: &Candidate) -> bool {
         let pure = candidate.covered.purity() >= self.config.min_purity;
         pure && self.config.skip_covered.is_some_and(|least| candidate.mask.quality() >= least)
+    }
+
+    /// Lets the pixels of a mask go that too many points speak against: such masks, often large, only count.
+    pub(super) fn without_lost_pixels(&self, mut candidate: Candidate) -> Candidate {
+        if candidate.covered.purity() < self.config.min_purity {
+            candidate.mask.mask = Array2::default((0, 0));
+        }
+        candidate
     }
 
     /// The masks that agree with the points, cut where they do not.

@@ -71,7 +71,7 @@ impl<S: PromptableSegmenter> Embedded<'_, S> {
             if judge.may_stand_for_others(&candidate) {
                 candidate.covered.right.iter().for_each(|&i| skipped[i] = true);
             }
-            candidates.push(candidate);
+            candidates.push(judge.without_lost_pixels(candidate));
         }
         Ok(judge.accept(candidates))
     }
