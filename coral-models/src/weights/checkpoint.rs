@@ -127,7 +127,9 @@ impl Checkpoint {
                 .into_iter()
                 .find(|prefix| tensors.keys().all(|name| name.len() > prefix.len() && name.starts_with(prefix)))
         };
-        while let Some(prefix) = shared(&self.tensors) {
+        // Programs put few wrappers around each other.
+        for _ in 0..4 {
+            let Some(prefix) = shared(&self.tensors) else { break };
             self.tensors =
                 self.tensors.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect();
         }
