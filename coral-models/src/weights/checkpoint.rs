@@ -49,7 +49,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is truncated, or
-    /// something else than a checkpoint.
+    /// something else than a checkpoint. Both tell where CoralSCOP's authors publish theirs if the name is like it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (tensors, metadata) = super::open::read(path)?;
