@@ -27,7 +27,7 @@ pub struct TileConfig {
     /// Of two masks whose IoU is above this, the one nearer to its tile's edge is dropped; 0–1.
     pub duplicate_iou: f64,
     /// A mask that ends within this many pixels of its tile's edge is cut by it, unless the image ends there too. The
-    /// network's masks have a sample for every 4 pixels of its input, and end up to two samples before the edge.
+    /// default is two samples of the network's masks, which have one for every 4 pixels of its input.
     pub edge_tolerance: u32,
 }
 
