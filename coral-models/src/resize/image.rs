@@ -2,13 +2,11 @@ use coral_core::image::RgbImage;
 use coral_core::{Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
+use super::arithmetic::{Arithmetic, FloatBytes, PillowBytes, fixed_point};
 use super::axis::Axis;
 use super::coordinates::{opencv_area, opencv_area_enlarged, torch_bilinear};
 use super::filter::{PillowFilter, vertical_first};
-use super::passes::{Arithmetic, Passes};
-
-/// Pillow keeps 8 bits for the value and 2 for overshoot; the rest of an i32 holds the weights' fraction.
-const FRACTION_BITS: u32 = 32 - 8 - 2;
+use super::passes::Passes;
 
 /// OpenCV's ways to resize an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,77 +92,6 @@ where
     let mut output = RgbImage::new(size.width, size.height);
     Passes::<_, 3> { columns: &columns, rows: &rows }.run::<A>(image.as_raw(), &mut output);
     Ok(output)
-}
-
-/// A weight in units of 2⁻²², rounded half away from zero.
-fn fixed_point(weight: f64) -> i32 {
-    (weight * f64::from(1 << FRACTION_BITS)).round() as i32
-}
-
-/// Bytes with whole-numbered weights, rounded to bytes after each pass.
-#[derive(Debug)]
-struct PillowBytes;
-
-impl Arithmetic for PillowBytes {
-    type Input = u8;
-    type Mid = u8;
-    type Output = u8;
-    type Weight = i32;
-    type Sum = i32;
-    const START: i32 = 1 << (FRACTION_BITS - 1);
-
-    #[inline(always)]
-    fn add_input(sum: i32, value: u8, weight: i32) -> i32 {
-        sum + i32::from(value) * weight
-    }
-
-    #[inline(always)]
-    fn to_mid(sum: i32) -> u8 {
-        (sum >> FRACTION_BITS).clamp(0, 255) as u8
-    }
-
-    #[inline(always)]
-    fn add_mid(sum: i32, value: u8, weight: i32) -> i32 {
-        Self::add_input(sum, value, weight)
-    }
-
-    #[inline(always)]
-    fn to_output(sum: i32) -> u8 {
-        Self::to_mid(sum)
-    }
-}
-
-/// Bytes in and out, floats in between.
-#[derive(Debug)]
-struct FloatBytes;
-
-impl Arithmetic for FloatBytes {
-    type Input = u8;
-    type Mid = f32;
-    type Output = u8;
-    type Weight = f32;
-    type Sum = f32;
-    const START: f32 = 0.0;
-
-    #[inline(always)]
-    fn add_input(sum: f32, value: u8, weight: f32) -> f32 {
-        sum + f32::from(value) * weight
-    }
-
-    #[inline(always)]
-    fn to_mid(sum: f32) -> f32 {
-        sum
-    }
-
-    #[inline(always)]
-    fn add_mid(sum: f32, value: f32, weight: f32) -> f32 {
-        sum + value * weight
-    }
-
-    #[inline(always)]
-    fn to_output(sum: f32) -> u8 {
-        (sum + 0.5) as u8
-    }
 }
 
 #[cfg(test)]

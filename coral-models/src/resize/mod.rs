@@ -4,6 +4,7 @@
 //! for coordinates ([`coordinates`]), and two passes over the rows ([`passes`]) in the arithmetic of the
 //! original program.
 
+mod arithmetic;
 mod axis;
 mod coordinates;
 mod filter;

@@ -4,30 +4,13 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::arithmetic::Arithmetic;
 use super::axis::Axis;
 
 /// Columns mixed at a time; their sums stay in registers or the first cache.
 const LANES: usize = 64;
 /// Fewest values, input and output together, that are worth another thread.
 const GRAIN: usize = 1 << 16;
-
-/// The number types of a resize and how they are multiplied and rounded. `Sum` holds the running sum of a
-/// pass, `Mid` is what the first pass hands to the second.
-pub(super) trait Arithmetic {
-    type Input: Copy + Sync;
-    type Mid: Copy + Default + Send;
-    type Output: Copy + Send;
-    type Weight: Copy + Sync;
-    type Sum: Copy;
-
-    /// Where a sum starts.
-    const START: Self::Sum;
-
-    fn add_input(sum: Self::Sum, value: Self::Input, weight: Self::Weight) -> Self::Sum;
-    fn to_mid(sum: Self::Sum) -> Self::Mid;
-    fn add_mid(sum: Self::Sum, value: Self::Mid, weight: Self::Weight) -> Self::Sum;
-    fn to_output(sum: Self::Sum) -> Self::Output;
-}
 
 /// A resize of rows with `C` interleaved channels.
 #[derive(Debug)]

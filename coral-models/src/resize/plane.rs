@@ -3,11 +3,12 @@ use coral_core::{Error, Rect, Result, Size};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::arithmetic::{PillowFloats, TorchFloats};
 use super::axis::Axis;
 use super::coordinates::{torch_area, torch_bicubic, torch_bilinear, torch_bilinear_align_corners, torch_nearest};
 use super::filter::{Kernel, PillowFilter, vertical_first};
 use super::image::check_sizes;
-use super::passes::{Arithmetic, Passes};
+use super::passes::Passes;
 
 /// How planes of f32 are resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,8 +105,8 @@ impl PlaneResampler {
     /// `floor(factor × size)` samples, and coordinates follow the factor, not the ratio of the sizes.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when `from`, [`Error::InvalidParameter`] when the result has no pixels or the factor
-    /// is not positive and finite; also for [`Interpolation::BilinearAlignCorners`], [`Interpolation::Area`] and
+    /// [`Error::InvalidInput`] when `from`, [`Error::InvalidParameter`] when the result has no pixels or more than
+    /// [`u32::MAX`], or the factor is not positive and finite; also for [`Interpolation::BilinearAlignCorners`], [`Interpolation::Area`] and
     /// [`Interpolation::Pillow`], which know no factor.
     pub fn with_scale_factor(from: Size, factor: [f64; 2], interpolation: Interpolation) -> Result<Self> {
         use Interpolation::{Area, BilinearAlignCorners, Pillow};
@@ -115,8 +116,11 @@ impl PlaneResampler {
         if factor.iter().any(|factor| !factor.is_finite() || *factor <= 0.0) {
             return Err(Error::parameter("factor", format!("expected positive numbers, got {factor:?}")));
         }
-        let scaled = |input: u32, factor: f64| (f64::from(input) * factor) as u32;
-        let to = Size { width: scaled(from.width, factor[0]), height: scaled(from.height, factor[1]) };
+        let [width, height] = [f64::from(from.width) * factor[0], f64::from(from.height) * factor[1]];
+        if width * height > f64::from(u32::MAX) {
+            return Err(Error::parameter("factor", format!("{factor:?} make too many samples of {from}")));
+        }
+        let to = Size { width: width as u32, height: height as u32 };
         check_sizes(from, to)?;
         let axis = |input: u32, output: u32, factor: f64| {
             interpolation.axis(input as usize, output as usize, Some((1.0 / factor) as f32))
@@ -244,72 +248,6 @@ pub fn resize_plane(plane: ArrayView2<'_, f32>, size: Size, interpolation: Inter
     Array2::from_shape_vec(size.shape(), values).map_err(Error::model)
 }
 
-/// Floats with weights in f32.
-#[derive(Debug)]
-struct TorchFloats;
-
-impl Arithmetic for TorchFloats {
-    type Input = f32;
-    type Mid = f32;
-    type Output = f32;
-    type Weight = f32;
-    type Sum = f32;
-    const START: f32 = 0.0;
-
-    #[inline(always)]
-    fn add_input(sum: f32, value: f32, weight: f32) -> f32 {
-        sum + value * weight
-    }
-
-    #[inline(always)]
-    fn to_mid(sum: f32) -> f32 {
-        sum
-    }
-
-    #[inline(always)]
-    fn add_mid(sum: f32, value: f32, weight: f32) -> f32 {
-        sum + value * weight
-    }
-
-    #[inline(always)]
-    fn to_output(sum: f32) -> f32 {
-        sum
-    }
-}
-
-/// Floats with weights and sums in f64, rounded to f32 after each pass.
-#[derive(Debug)]
-struct PillowFloats;
-
-impl Arithmetic for PillowFloats {
-    type Input = f32;
-    type Mid = f32;
-    type Output = f32;
-    type Weight = f64;
-    type Sum = f64;
-    const START: f64 = 0.0;
-
-    #[inline(always)]
-    fn add_input(sum: f64, value: f32, weight: f64) -> f64 {
-        sum + f64::from(value) * weight
-    }
-
-    #[inline(always)]
-    fn to_mid(sum: f64) -> f32 {
-        sum as f32
-    }
-
-    #[inline(always)]
-    fn add_mid(sum: f64, value: f32, weight: f64) -> f64 {
-        Self::add_input(sum, value, weight)
-    }
-
-    #[inline(always)]
-    fn to_output(sum: f64) -> f32 {
-        sum as f32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +326,7 @@ mod tests {
         let scaled = |factor, how| PlaneResampler::with_scale_factor(size(3, 3), factor, how);
         assert!(scaled([0.1, 1.0], Interpolation::Bicubic).is_err());
         assert!(scaled([f64::NAN, 1.0], Interpolation::Bicubic).is_err());
+        assert!(scaled([1e12, 1.0], Interpolation::Nearest).unwrap_err().to_string().contains("too many samples"));
         assert!(scaled([2.0, 2.0], Interpolation::Area).is_err());
     }
 

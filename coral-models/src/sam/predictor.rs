@@ -47,11 +47,16 @@ pub struct DecodedMask {
 impl DecodedMask {
     /// The class of the largest logit, the first of equals.
     pub fn class(&self) -> Option<ClassId> {
-        let best = self.class_logits.iter().enumerate().fold(None, |best: Option<(usize, f32)>, (id, &logit)| {
-            if best.is_none_or(|(_, largest)| logit > largest) { Some((id, logit)) } else { best }
-        });
-        best.and_then(|(id, _)| ClassId::try_from(id).ok())
+        best_class(&self.class_logits)
     }
+}
+
+/// The class of the largest logit, the first of equals.
+pub(super) fn best_class<'a>(logits: impl IntoIterator<Item = &'a f32>) -> Option<ClassId> {
+    let best = logits.into_iter().enumerate().fold(None, |best: Option<(usize, f32)>, (id, &logit)| {
+        if best.is_none_or(|(_, largest)| logit > largest) { Some((id, logit)) } else { best }
+    });
+    best.and_then(|(id, _)| ClassId::try_from(id).ok())
 }
 
 /// Photographs and prompts in pixels to masks in pixels, by a network of the Segment Anything family.
@@ -239,9 +244,10 @@ fn unpack(decoded: &Decoded, prompts: &[usize]) -> Result<Vec<DecodedMask>> {
     for (index, (((plane, predicted_iou), class_logits), features)) in
         planes.zip(iou).zip(classes).zip(features).enumerate()
     {
-        let finite = predicted_iou.is_finite() && class_logits.iter().chain(plane).all(|v| v.is_finite());
+        let finite =
+            predicted_iou.is_finite() && class_logits.iter().chain(&features).chain(plane).all(|v| v.is_finite());
         if !finite {
-            return Err(Error::model("the mask decoder gave logits that are not finite"));
+            return Err(Error::model("the mask decoder gave values that are not finite"));
         }
         let low_res_logits = Array2::from_shape_vec((height, width), plane.to_vec()).map_err(Error::model)?;
         result.push(DecodedMask {

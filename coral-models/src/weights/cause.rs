@@ -1,12 +1,37 @@
 //! What probably went wrong when a checkpoint does not fit a network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use coral_core::Error;
 
 use super::checkpoint::Checkpoint;
 use super::stored::shape_text;
 
 /// Where CoralSCOP's authors link their weights, `vit_b_coralscop.pth`.
 pub const CORALSCOP_WEIGHTS_PAGE: &str = "https://github.com/zhengziqiang/CoralSCOP#getting-started";
+
+fn coralscop_origin() -> String {
+    format!("CoralSCOP's authors link vit_b_coralscop.pth on {CORALSCOP_WEIGHTS_PAGE}")
+}
+
+/// Adds to an error of opening a file where the file comes from, if its name tells.
+pub(super) fn with_origin(error: Error) -> Error {
+    let is_coralscop = |path: &Path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().to_ascii_lowercase().contains("coralscop"))
+    };
+    match error {
+        Error::Io { path, source } if source.kind() == io::ErrorKind::NotFound && is_coralscop(&path) => {
+            let source = io::Error::new(source.kind(), format!("{source}; {}", coralscop_origin()));
+            Error::Io { path, source }
+        }
+        Error::Format { path, line, reason } if is_coralscop(&path) => {
+            Error::Format { path, line, reason: format!("{reason}; {}", coralscop_origin()) }
+        }
+        other => other,
+    }
+}
 
 /// The names and shapes that a network asked for.
 pub(super) type Requested = BTreeMap<String, Option<Vec<usize>>>;
@@ -88,9 +113,11 @@ fn semantic_branch(checkpoint: &Checkpoint, missing: &[String], unexpected: &[St
     const BRANCH: &str = "mask_decoder.cate_";
     let of_branch = |names: &[String]| !names.is_empty() && names.iter().all(|name| name.starts_with(BRANCH));
     if of_branch(missing) && !checkpoint.names().any(|name| name.starts_with(BRANCH)) {
-        return Some(
-            "the semantic branch `mask_decoder.cate_*` is missing: a plain SAM file, not CoralSCOP's".to_owned(),
-        );
+        return Some(format!(
+            "the semantic branch `mask_decoder.cate_*` is missing: a plain SAM file, not CoralSCOP's; \
+             {}",
+            coralscop_origin()
+        ));
     }
     (missing.is_empty() && of_branch(unexpected))
         .then(|| "the file has a semantic branch `mask_decoder.cate_*`: CoralSCOP's, not a plain SAM file".to_owned())
@@ -236,10 +263,26 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_or_damaged_file_of_coralscop_tells_its_origin() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| Checkpoint::open(folder.path().join(name)).unwrap_err().to_string();
+        assert!(open("vit_b_coralscop.pth").ends_with(CORALSCOP_WEIGHTS_PAGE));
+        assert!(!open("sam_vit_b.pth").contains(CORALSCOP_WEIGHTS_PAGE));
+        for name in ["CoralSCOP.pth", "sam.pth"] {
+            std::fs::write(folder.path().join(name), "<!DOCTYPE html>").unwrap();
+        }
+        let page = open("CoralSCOP.pth");
+        assert!(page.contains("a web page") && page.ends_with(CORALSCOP_WEIGHTS_PAGE), "{page}");
+        assert!(!open("sam.pth").contains(CORALSCOP_WEIGHTS_PAGE));
+    }
+
+    #[test]
     fn the_semantic_branch_is_named() {
         let sam: Shapes<'_> = &[("image_encoder.blocks.0.norm1.weight", &[8])];
         let coralscop = [sam, &[("mask_decoder.cate_prediction_head.layers.0.bias", &[8])]].concat();
-        assert!(cause(sam, &coralscop).unwrap().starts_with("the semantic branch `mask_decoder.cate_*` is missing"));
+        let plain = cause(sam, &coralscop).unwrap();
+        assert!(plain.starts_with("the semantic branch `mask_decoder.cate_*` is missing"), "{plain}");
+        assert!(plain.ends_with(CORALSCOP_WEIGHTS_PAGE), "{plain}");
         assert!(cause(&coralscop, sam).unwrap().starts_with("the file has a semantic branch"));
     }
 }

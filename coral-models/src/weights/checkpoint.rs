@@ -49,7 +49,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is truncated, or
-    /// something else than a checkpoint.
+    /// something else than a checkpoint. Both tell where CoralSCOP's authors publish theirs if the name is like it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (tensors, metadata) = super::open::read(path)?;
@@ -127,7 +127,9 @@ impl Checkpoint {
                 .into_iter()
                 .find(|prefix| tensors.keys().all(|name| name.len() > prefix.len() && name.starts_with(prefix)))
         };
-        while let Some(prefix) = shared(&self.tensors) {
+        // Programs put few wrappers around each other.
+        for _ in 0..4 {
+            let Some(prefix) = shared(&self.tensors) else { break };
             self.tensors =
                 self.tensors.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect();
         }

@@ -1,11 +1,12 @@
 use std::cmp::Reverse;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use coral_core::{Error, Result};
+use coral_core::{Error, Result, write_atomically};
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::checkpoint::Checkpoint;
+
 /// Rewrites a checkpoint of any format that [`Checkpoint::open`] reads as a `safetensors` file.
 ///
 /// Such a file opens faster, needs no trust in its author, and is what most programs read.
@@ -36,27 +37,11 @@ impl Checkpoint {
             let reason = format!("{}: expected a name that ends in .safetensors", path.display());
             return Err(Error::parameter("path", reason));
         }
-        self.write_beside(path).map_err(|source| Error::io(path, source))
-    }
-
-    fn write_beside(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".coral-").suffix(".part");
-        // Temporary files are private by default; the finished file should get what the umask allows.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-        self.write_to(&mut out)?;
-        out.flush()?;
-        drop(out);
-        file.persist(path)?;
-        Ok(())
+        write_atomically(path, |out| self.write_to(out))
     }
 
     /// The header's length, the header (JSON, padded to whole words), the tensors.
-    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut tensors = self.tensors().iter().collect::<Vec<_>>();
         // The widest type first, so that every tensor is aligned.
         tensors.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().bitsize()));

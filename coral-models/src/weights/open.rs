@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coral_core::{Error, Result};
 
+use super::cause::with_origin;
 use super::stored::{MappedFile, StoredTensor};
 use super::{safetensors, torch};
 
@@ -36,6 +37,10 @@ fn is_index(path: &Path) -> bool {
 }
 
 fn read_file(path: &Path) -> Result<Contents> {
+    read_any(path).map_err(with_origin)
+}
+
+fn read_any(path: &Path) -> Result<Contents> {
     let file = Arc::new(MappedFile::open(path)?);
     let bytes = file.bytes();
     let contents = if safetensors::is_safetensors(bytes) {

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+/// Bytes of a class's module and name.
+const LONGEST_NAME: usize = 256;
+
 /// Index of a value of a [`Pickle`].
 pub(super) type Id = usize;
 
@@ -203,6 +206,10 @@ impl<'a> Machine<'a> {
     fn stack_global(&mut self) -> Result<Value<'a>, String> {
         let names = self.pop_many(2)?;
         match (&self.values[names[0]], &self.values[names[1]]) {
+            // Text can be referred to many times, so that long names would make much of a small file.
+            (Value::Text(module), Value::Text(name)) if module.len() + name.len() > LONGEST_NAME => {
+                Err(format!("names a class by more than {LONGEST_NAME} letters"))
+            }
             (Value::Text(module), Value::Text(name)) => Ok(Value::Global(format!("{module} {name}"))),
             _ => Err("names a class by something else than text".to_owned()),
         }
@@ -348,6 +355,13 @@ mod tests {
         let alone = [&bytes[..bytes.len() - 2], b"."].concat();
         let pickle = Pickle::parse(&alone).unwrap();
         assert_eq!(pickle.global(pickle.root()), Some("m C"));
+    }
+
+    #[test]
+    fn long_names_are_refused() {
+        let named = |letters: u8| [b"\x8c", &[letters][..], &vec![b'm'; letters.into()], b"2\x93."].concat();
+        assert!(Pickle::parse(&named(128)).is_ok());
+        assert!(Pickle::parse(&named(129)).unwrap_err().contains("by more than 256 letters"));
     }
 
     #[test]

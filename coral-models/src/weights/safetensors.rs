@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::tensor::Metadata;
 
 use super::open::Contents;
 use super::stored::{MappedFile, StoredTensor};
@@ -16,19 +16,59 @@ pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn read(file: &Arc<MappedFile>) -> Result<Contents, String> {
-    let (header, metadata) = SafeTensors::read_metadata(file.bytes()).map_err(|error| match error {
-        SafeTensorError::InvalidHeaderLength | SafeTensorError::MetadataIncompleteBuffer => {
-            "the safetensors file has another length than its header says: truncated or damaged; download it again"
-                .to_owned()
-        }
-        error => format!("damaged safetensors header: {error}"),
-    })?;
+    let (header, metadata) = read_header(file.bytes())?;
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
-        let start = LENGTH + header + info.data_offsets.0;
+        let start = header + info.data_offsets.0;
         let tensor = StoredTensor::new(file, info.dtype, &info.shape, start).map_err(|e| format!("`{name}`: {e}"))?;
         tensors.insert(name, tensor);
     }
     let metadata = metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
     Ok((tensors, metadata))
+}
+
+/// Where the tensors start, and the header. `SafeTensors::read_metadata` does the same, but adds up lengths that a
+/// damaged header may have chosen to overflow.
+fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
+    const TRUNCATED: &str =
+        "the safetensors file has another length than its header says: truncated or damaged; download it again";
+    let (length, rest) = bytes.split_first_chunk().ok_or(TRUNCATED)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| TRUNCATED)?;
+    let (header, data) = rest.split_at_checked(length).ok_or(TRUNCATED)?;
+    let metadata = serde_json::from_slice::<Metadata>(header);
+    let metadata = metadata.map_err(|error| format!("damaged safetensors header: {error}"))?;
+    if metadata.data_len() != data.len() {
+        return Err(TRUNCATED.to_owned());
+    }
+    Ok((LENGTH + length, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(length: u64, header: &str, data: usize) -> String {
+        let file = [&length.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat();
+        read_header(&file).unwrap_err()
+    }
+
+    #[test]
+    fn hostile_headers_are_errors() {
+        let tensors = |ends: &[u64]| {
+            let starts = std::iter::once(&0).chain(ends);
+            let entry = |(start, end): (&u64, &u64)| {
+                format!(r#""{end}":{{"dtype":"U8","shape":[{}],"data_offsets":[{start},{end}]}}"#, end - start)
+            };
+            let header = format!("{{{}}}", starts.zip(ends).map(entry).collect::<Vec<_>>().join(","));
+            refuse(header.len() as u64, &header, 8)
+        };
+        // Each tensor may count its bits in 64 bits, and all together end at the last byte that has an address.
+        let huge: Vec<u64> = (1..=8).map(|tensor| ((1u64 << 61) - 1) * tensor).chain([u64::MAX]).collect();
+        assert!(tensors(&huge).contains("another length"));
+        assert!(tensors(&[u64::MAX]).contains("damaged safetensors header"));
+        assert!(tensors(&[4, 9]).contains("another length"));
+        for length in [u64::MAX, u64::MAX - 8, 1 << 40, 3] {
+            assert!(refuse(length, "{}", 0).contains("another length"), "{length}");
+        }
+    }
 }

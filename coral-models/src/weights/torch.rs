@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Cursor;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ const STATE_KEYS: [&str; 8] =
 
 /// How deep a state dict may lie in other dicts.
 const DEPTH: usize = 3;
+
+/// Dimensions that a tensor of PyTorch may have. Many names may share one list of sides.
+const MOST_SIDES: usize = 64;
 
 /// The names and values of a state dict.
 type Entries<'a> = Vec<(&'a str, Id)>;
@@ -85,19 +88,25 @@ impl Archive {
 
 /// The names and tensors of the state dict at `id` or inside it.
 fn state_dict<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Entries<'a>, String> {
-    let mut found = state_dicts(pickle, id, depth)?;
+    let mut found = state_dicts(pickle, (id, depth), &mut HashSet::new())?;
     match found.len() {
         0 => Err("holds no tensors; expected a state dict, or one under a key such as `state_dict`".to_owned()),
         1 => Ok(found.remove(0).1),
         _ => {
-            let keys = found.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let keys = found.iter().take(8).map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             Err(format!("holds several state dicts, under {keys}; save the one to use on its own"))
         }
     }
 }
 
-/// State dicts with the keys that lead to them: a single one where a key of [`STATE_KEYS`] tells which.
-fn state_dicts<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Vec<(String, Entries<'a>)>, String> {
+/// State dicts at or at most `depth` dicts below `id`, with the keys that lead to them: a single one where a key of
+/// [`STATE_KEYS`] tells which. Dicts that were `seen` at the same depth are left out: a small file can have any number
+/// of ways to the same one.
+fn state_dicts<'a>(
+    pickle: &Pickle<'a>,
+    (id, depth): (Id, usize),
+    seen: &mut HashSet<(Id, usize)>,
+) -> Result<Vec<(String, Entries<'a>)>, String> {
     let Some(items) = pickle.dict(id) else {
         return match pickle.get(id) {
             Value::Call { callable, .. } if depth == DEPTH => {
@@ -109,14 +118,16 @@ fn state_dicts<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Vec<(Str
             _ => Ok(Vec::new()),
         };
     };
+    if !seen.insert((id, depth)) {
+        return Ok(Vec::new());
+    }
     let named = || items.iter().filter_map(|&(key, value)| Some((pickle.text(key)?, value)));
-    let mut nested = Vec::new();
     if depth > 0 {
         for key in STATE_KEYS {
             let Some((_, value)) = named().find(|(name, value)| *name == key && pickle.dict(*value).is_some()) else {
                 continue;
             };
-            let inner = state_dicts(pickle, value, depth - 1)?;
+            let inner = state_dicts(pickle, (value, depth - 1), seen)?;
             if !inner.is_empty() {
                 return Ok(inner);
             }
@@ -126,9 +137,10 @@ fn state_dicts<'a>(pickle: &Pickle<'a>, id: Id, depth: usize) -> Result<Vec<(Str
     if !direct.is_empty() {
         return Ok(vec![(String::new(), direct)]);
     }
+    let mut nested = Vec::new();
     if depth > 0 {
         for (name, value) in named() {
-            for (key, entries) in state_dicts(pickle, value, depth - 1)? {
+            for (key, entries) in state_dicts(pickle, (value, depth - 1), seen)? {
                 nested.push((if key.is_empty() { name.to_owned() } else { format!("{name}.{key}") }, entries));
             }
         }
@@ -214,6 +226,9 @@ fn sides(pickle: &Pickle<'_>, id: Id) -> Option<Vec<usize>> {
         }
         _ => pickle.sequence(id)?,
     };
+    if sides.len() > MOST_SIDES {
+        return None;
+    }
     sides.iter().map(|&side| usize::try_from(pickle.int(side)?).ok()).collect()
 }
 
@@ -234,4 +249,36 @@ fn dtype(name: &str) -> Option<Dtype> {
         "uint64" => Dtype::U64,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_dicts_are_searched_once() {
+        // Four dicts, each with 30 000 names for the one before: more ways to the first than could ever be walked.
+        let mut bytes = b"\x80\x02}q\x00".to_vec();
+        for level in 0..4u8 {
+            bytes.extend(b"}(");
+            for name in 0..30_000u32 {
+                bytes.extend(format!("X\x06\x00\x00\x00{name:06}h").into_bytes());
+                bytes.push(level);
+            }
+            bytes.extend([b'u', b'q', level + 1]);
+        }
+        bytes.push(b'.');
+        let pickle = Pickle::parse(&bytes).unwrap();
+        assert!(state_dict(&pickle, pickle.root(), DEPTH).unwrap_err().contains("holds no tensors"));
+    }
+
+    #[test]
+    fn sides_are_few() {
+        let sides_of = |count: usize| {
+            let bytes = [b"(", &b"K\x01".repeat(count)[..], b"t."].concat();
+            let pickle = Pickle::parse(&bytes).unwrap();
+            sides(&pickle, pickle.root()).map(|sides| sides.len())
+        };
+        assert_eq!((sides_of(0), sides_of(64), sides_of(65)), (Some(0), Some(64), None));
+    }
 }

@@ -14,11 +14,7 @@ use super::open;
 
 /// The published settings, under their published names.
 fn config(case: &GoldenCase) -> GeneratorConfig {
-    let mut settings = case.value("/amg").unwrap().clone();
-    let settings = settings.as_object_mut().unwrap();
-    let region_area = settings.remove("min_mask_region_area").unwrap().as_u64().unwrap();
-    let config: GeneratorConfig = serde_json::from_value(settings.clone().into()).unwrap();
-    config.with_min_mask_region_area(region_area as u32)
+    serde_json::from_value(case.value("/amg").unwrap().clone()).unwrap()
 }
 
 fn image_size(case: &GoldenCase) -> Size {

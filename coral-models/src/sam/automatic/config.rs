@@ -1,5 +1,7 @@
 use coral_core::{ClassId, Error, Result, Size};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::GridPoint;
 
@@ -43,6 +45,9 @@ impl AreaLimit {
 
 /// Settings of the automatic mask generator, under their published names. Lengths and areas are in pixels.
 ///
+/// The published `min_mask_region_area` is split into [`min_hole_area`](Self::min_hole_area) and
+/// [`min_island_area`](Self::min_island_area); where settings are deserialised, its name stands for both.
+///
 /// # Examples
 /// ```
 /// use coral_models::GeneratorConfig;
@@ -56,7 +61,7 @@ impl AreaLimit {
 /// Kirillov et al., *Segment Anything*, ICCV 2023; Zheng et al., *CoralSCOP: Segment any COral Image on this Planet*,
 /// CVPR 2024.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Clicks along each side of the whole image, 1–1024.
     pub points_per_side: u32,
@@ -98,6 +103,24 @@ pub struct GeneratorConfig {
     /// A mask that reaches this close to the edge of its crop is taken for cut and dropped, unless the image's
     /// own edge is as close.
     pub crop_edge_tolerance: u32,
+}
+
+impl Serialize for GeneratorConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for GeneratorConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut fields = Map::<String, Value>::deserialize(deserializer)?;
+        if let Some(area) = fields.remove("min_mask_region_area") {
+            for name in ["min_hole_area", "min_island_area"] {
+                fields.entry(name).or_insert_with(|| area.clone());
+            }
+        }
+        Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)
+    }
 }
 
 impl Default for GeneratorConfig {
@@ -289,6 +312,14 @@ mod tests {
             ..GeneratorConfig::coralscop()
         };
         assert_eq!(config, expected);
-        assert!(serde_json::from_str::<GeneratorConfig>(r#"{"pred_iou_tresh": 0.8}"#).is_err());
+        let written = serde_json::to_string(&expected).unwrap();
+        assert_eq!(serde_json::from_str::<GeneratorConfig>(&written).unwrap(), expected);
+
+        let text = r#"{"min_mask_region_area": 7, "min_island_area": 9}"#;
+        let config: GeneratorConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((config.min_hole_area, config.min_island_area), (7, 9));
+        for wrong in [r#"{"pred_iou_tresh": 0.8}"#, r#"{"min_mask_region_area": -1}"#, "7"] {
+            assert!(serde_json::from_str::<GeneratorConfig>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 use coral_core::image::{RgbImage, imageops};
 use coral_core::{ClassId, Error, InstanceMask, PointPrompt, Progress, Rect, Result, RleMask, Size};
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::decoder::{MaskScores, PointDecoder};
 use super::{
     AreaLimit, GeneratorConfig, GridPoint, box_nms, crop_boxes, is_cut_by_crop, remove_small_regions, stability_score,
 };
+use crate::sam::predictor::best_class;
 
 /// The masks of everything in `image`: those of each crop (the best first), crops from the smallest to the whole image
 /// when there are several, masks with removed small regions last.
@@ -132,16 +133,8 @@ fn masks_per_point(scores: &MaskScores, points: usize) -> Result<usize> {
     Ok(masks / points.max(1))
 }
 
-/// The class with the largest logit, the first of equal ones.
 fn class_of(scores: &MaskScores, at: usize) -> Option<ClassId> {
-    let largest = |logits: ArrayView1<'_, f32>| {
-        let mut best = 0;
-        for (class, &logit) in logits.iter().enumerate() {
-            best = if logit > logits[best] { class } else { best };
-        }
-        best
-    };
-    scores.class_logits.as_ref().map(|logits| largest(logits.row(at)) as ClassId)
+    scores.class_logits.as_ref().and_then(|logits| best_class(logits.row(at)))
 }
 
 fn has_allowed_area(mask: &RleMask, config: &GeneratorConfig) -> bool {

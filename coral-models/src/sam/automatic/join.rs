@@ -17,16 +17,16 @@ pub struct TileMasks {
 ///
 /// 1. A mask that a tile's edge cuts is matched, one to one, with the mask of each overlapping tile that has the same
 ///    class and the largest IoU inside the overlap, if that is at least `match_iou`.
-/// 2. Matched masks become their union, or the one of them that no edge cuts if it is about the union. A union has the
-///    click and features of its largest part and the mean scores, weighted by area.
+/// 2. Matched masks become their union, or the one of them that no edge cuts if it is about the union and the others
+///    stay in its tile. A union has the click and features of its largest part and the mean scores, weighted by area.
 /// 3. Of two masks whose IoU, as far as the tile of the worse one shows both, is above `duplicate_iou`, the better one
 ///    stays: one that no edge cuts, else a union, and among those the one farther from its tile's edges.
 ///
 /// Masks keep the order of their first parts.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`], and [`Error::InvalidInput`] when a tile lies outside the image, or
-/// [`Error::ShapeMismatch`] when a mask has not the size of its tile.
+/// [`Error::InvalidParameter`] naming a field of `config`, [`Error::InvalidInput`] when a tile lies outside the image
+/// or that has more than [`u32::MAX`] pixels, [`Error::ShapeMismatch`] when a mask has not the size of its tile.
 ///
 /// # Examples
 /// ```
@@ -59,7 +59,7 @@ pub fn join_tiles(image: Size, tiles: Vec<TileMasks>, config: &TileConfig) -> Re
     }
     let pairs: Vec<_> = (0..ranges.len())
         .flat_map(|a| (a + 1..ranges.len()).map(move |b| (a, b)))
-        .filter_map(|(a, b)| Some((a, b, shared(ranges[a].0, ranges[b].0)?)))
+        .filter_map(|(a, b)| Some((a, b, ranges[a].0.intersection(ranges[b].0)?)))
         .collect();
     let matches = pairs.par_iter().map(|&(a, b, overlap)| {
         let of = |range: &std::ops::Range<usize>| views(&parts, range.clone(), overlap);
@@ -141,20 +141,10 @@ fn margin(bounds: Rect, tile: Rect, image: Size) -> u32 {
     across.min(side(bounds.y, bounds.height, tile.y, tile.height, image.height))
 }
 
-/// The pixels that two boxes have in common.
-fn shared(a: Rect, b: Rect) -> Option<Rect> {
-    let along = |a: u32, a_length: u32, b: u32, b_length: u32| {
-        let (start, end) = (a.max(b), (a + a_length).min(b + b_length));
-        (start < end).then(|| (start, end - start))
-    };
-    let ((x, width), (y, height)) = (along(a.x, a.width, b.x, b.width)?, along(a.y, a.height, b.y, b.height)?);
-    Some(Rect { x, y, width, height })
-}
-
 /// Those of the parts that reach into `overlap`, and what of them lies there.
 fn views(parts: &[Part], range: std::ops::Range<usize>, overlap: Rect) -> Result<Vec<(usize, RleMask)>> {
     let mut views = Vec::new();
-    for at in range.filter(|&at| shared(parts[at].bounds, overlap).is_some()) {
+    for at in range.filter(|&at| parts[at].bounds.intersection(overlap).is_some()) {
         let view = parts[at].mask.mask.crop(overlap)?;
         views.extend((!view.is_empty()).then_some((at, view)));
     }
@@ -170,7 +160,7 @@ fn matched(parts: &[Part], (a, b): (Views<'_>, Views<'_>), threshold: f64) -> Re
     for (i, view) in a {
         for (j, other) in b {
             let may_match = (is_cut(*i) || is_cut(*j)) && parts[*i].mask.class == parts[*j].mask.class;
-            if may_match && shared(parts[*i].bounds, parts[*j].bounds).is_some() {
+            if may_match && parts[*i].bounds.intersection(parts[*j].bounds).is_some() {
                 let iou = view.iou(other)?;
                 candidates.extend((iou >= threshold && iou > 0.0).then_some((iou, *i, *j)));
             }
@@ -204,9 +194,12 @@ fn unite(image: Size, parts: &[Part], group: &[usize], config: &TileConfig) -> R
             .ok_or_else(|| Error::input("tiles", "an object without parts"));
     };
     let union = RleMask::union_of(image, members().map(|part| &part.mask.mask))?;
-    // A whole view is better than pieces, unless it is the view of something else: a branch of a large object.
+    // A whole view is better than pieces, unless it is the view of something else: a branch of a large object, or one
+    // that ends early although another tile shows how it goes on.
+    let is_alone = |whole: &Part| members().all(|part| reach(part.bounds, whole.tile) <= config.edge_tolerance);
     let whole = group.iter().max_by_key(|&&at| parts[at].completeness);
     if let Some(&at) = whole.filter(|&&at| parts[at].completeness > Completeness::United)
+        && is_alone(&parts[at])
         && parts[at].mask.mask.iou(&union)? >= config.match_iou
     {
         return Ok(Outcome::Same(at));
@@ -231,6 +224,14 @@ fn unite(image: Size, parts: &[Part], group: &[usize], config: &TileConfig) -> R
     })))
 }
 
+/// How many pixels a box reaches out of a tile.
+fn reach(bounds: Rect, tile: Rect) -> u32 {
+    let beyond = |start: u32, length: u32, from: u32, side: u32| {
+        from.saturating_sub(start).max((start + length).saturating_sub(from + side))
+    };
+    beyond(bounds.x, bounds.width, tile.x, tile.width).max(beyond(bounds.y, bounds.height, tile.y, tile.height))
+}
+
 /// The smallest box around two boxes.
 fn around(a: Rect, b: Rect) -> Rect {
     let (x, y) = (a.x.min(b.x), a.y.min(b.y));
@@ -252,7 +253,7 @@ fn without_duplicates(objects: Vec<Part>, threshold: f64) -> Result<Vec<Instance
         let end = objects[a].bounds.x + objects[a].bounds.width;
         for &b in by_left[place + 1..].iter().take_while(|&&b| objects[b].bounds.x < end) {
             let other_tile = objects[a].tile != objects[b].tile;
-            if other_tile && shared(objects[a].bounds, objects[b].bounds).is_some() {
+            if other_tile && objects[a].bounds.intersection(objects[b].bounds).is_some() {
                 rivals[a].push(b);
                 rivals[b].push(a);
             }
@@ -262,10 +263,17 @@ fn without_duplicates(objects: Vec<Part>, threshold: f64) -> Result<Vec<Instance
     order.sort_by(|&a, &b| better(&objects[a], &objects[b]));
     let mut kept = vec![false; objects.len()];
     for at in order {
-        let view = objects[at].mask.mask.crop(objects[at].tile)?;
+        let Part { mask, bounds, tile, .. } = &objects[at];
+        let view = mask.mask.crop(*tile)?;
+        // Cropping a mask takes long, so only those are cropped whose box lets them overlap enough.
+        let least = threshold * view.area() as f64;
+        let may_cover = |other: Rect| bounds.intersection(other).is_some_and(|shared| shared.area() as f64 >= least);
         let mut is_duplicate = false;
-        for &rival in rivals[at].iter().filter(|&&rival| kept[rival]) {
-            is_duplicate |= view.iou(&objects[rival].mask.mask.crop(objects[at].tile)?)? > threshold;
+        for &rival in rivals[at].iter().filter(|&&rival| kept[rival] && may_cover(objects[rival].bounds)) {
+            is_duplicate = view.iou(&objects[rival].mask.mask.crop(*tile)?)? > threshold;
+            if is_duplicate {
+                break;
+            }
         }
         kept[at] = !is_duplicate;
     }

@@ -87,7 +87,8 @@ fn block(tile: Rect, from: u32, to: u32) -> InstanceMask {
 
 fn join(left: Vec<InstanceMask>, right: Vec<InstanceMask>) -> Vec<InstanceMask> {
     let tiles = vec![TileMasks { tile: LEFT, masks: left }, TileMasks { tile: RIGHT, masks: right }];
-    join_tiles(IMAGE, tiles, &TileConfig::default()).unwrap()
+    // The tiles are small.
+    join_tiles(IMAGE, tiles, &TileConfig { edge_tolerance: 2, ..TileConfig::default() }).unwrap()
 }
 
 /// First and last column and the area.
@@ -113,6 +114,46 @@ fn a_whole_view_of_a_part_replaces_nothing() {
     // The right tile shows an end of the object and misses where the tile begins.
     let joined = join(vec![block(LEFT, 2, 36)], vec![block(RIGHT, 27, 38)]);
     assert_eq!(extents(&joined), [(2, 38, 360)]);
+}
+
+#[test]
+fn a_view_that_ends_early_replaces_nothing() {
+    // The right mask begins 3 columns behind its tile's edge, so that no edge seems to cut it, and is most of the union.
+    let joined = join(vec![block(LEFT, 14, 36)], vec![block(RIGHT, 27, 56)]);
+    assert_eq!(extents(&joined), [(14, 56, 420)]);
+}
+
+#[test]
+fn masks_that_end_before_both_edges_are_one() {
+    let image = discs(200, 120, &[(100, 60, 50)]);
+    let tiles = tile_boxes(Size::of(&image), 120, 40).unwrap();
+    // As a network that stops 4 pixels before every edge of a tile.
+    let seen = |tile: Rect| {
+        let size = Size { width: tile.width, height: tile.height };
+        let inside =
+            |x: u32, y: u32| (4..tile.width - 4).contains(&x) && image.get_pixel(x + tile.x, y + tile.y)[0] == 1;
+        TileMasks { tile, masks: vec![InstanceMask::new(RleMask::from_fn(size, inside))] }
+    };
+    let joined = join_tiles(Size::of(&image), tiles.into_iter().map(seen).collect(), &TileConfig::default()).unwrap();
+    let truth = RleMask::from_fn(Size::of(&image), |x, y| image.get_pixel(x, y)[0] == 1);
+    assert_eq!(joined.into_iter().map(|mask| mask.mask).collect::<Vec<_>>(), [truth]);
+}
+
+#[test]
+fn neighbours_that_touch_at_a_border_stay_apart() {
+    // One ends where the left tile does, the next begins there.
+    let (near, far) = (block(RIGHT, 24, 36), block(RIGHT, 36, 50));
+    assert_eq!(extents(&join(vec![block(LEFT, 2, 36)], vec![near, far])), [(2, 36, 340), (36, 50, 140)]);
+}
+
+#[test]
+fn nested_and_lonely_masks_stay() {
+    // A polyp inside of the overlap, seen by both tiles, on a colony across both.
+    let joined = join(vec![block(LEFT, 2, 36), block(LEFT, 28, 32)], vec![block(RIGHT, 24, 50), block(RIGHT, 28, 32)]);
+    assert_eq!(extents(&joined), [(2, 50, 480), (28, 32, 40)]);
+    // What only one tile has found, cut by its edge.
+    assert_eq!(extents(&join(vec![block(LEFT, 2, 36)], vec![])), [(2, 36, 340)]);
+    assert_eq!(extents(&join(vec![], vec![block(RIGHT, 24, 30)])), [(24, 30, 60)]);
 }
 
 #[test]

@@ -26,14 +26,15 @@ pub struct TileConfig {
     pub match_iou: f64,
     /// Of two masks whose IoU is above this, the one nearer to its tile's edge is dropped; 0–1.
     pub duplicate_iou: f64,
-    /// A mask that ends within this many pixels of its tile's edge is cut by it, unless the image ends there too.
+    /// A mask that ends within this many pixels of its tile's edge is cut by it, unless the image ends there too. The
+    /// default is two samples of the network's masks, which have one for every 4 pixels of its input.
     pub edge_tolerance: u32,
 }
 
 impl Default for TileConfig {
     /// Tiles of the size of Segment Anything's input that overlap by a quarter.
     fn default() -> Self {
-        Self { tile: 1024, overlap: 256, match_iou: 0.5, duplicate_iou: 0.7, edge_tolerance: 2 }
+        Self { tile: 1024, overlap: 256, match_iou: 0.5, duplicate_iou: 0.7, edge_tolerance: 8 }
     }
 }
 
