@@ -17,7 +17,7 @@ mod resample;
 mod simd;
 mod window_attention;
 
-pub(crate) use activation::{Activation, gelu};
+pub(crate) use activation::{Activation, gelu, relu};
 pub(crate) use attention::attention;
 pub(crate) use bottleneck::Bottleneck;
 pub(crate) use conv3x3::Conv3x3;
