@@ -118,7 +118,8 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for a prompt that is empty, lies outside the image or holds a value that is not finite;
-    /// [`Error::ShapeMismatch`] for mask logits of another size or an embedding of another network.
+    /// [`Error::ShapeMismatch`] for mask logits of another size or an embedding of another network; [`Error::Model`]
+    /// when the tensor library fails or an answer is not finite.
     pub fn predict(&self, embedding: &Embedding, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
         Ok(self.predict_batch(embedding, std::slice::from_ref(prompt))?.into_iter().next().unwrap_or_default())
     }
@@ -239,7 +240,8 @@ fn unpack(decoded: &Decoded, prompts: &[usize]) -> Result<Vec<DecodedMask>> {
     for (index, (((plane, predicted_iou), class_logits), features)) in
         planes.zip(iou).zip(classes).zip(features).enumerate()
     {
-        let finite = predicted_iou.is_finite() && class_logits.iter().chain(plane).all(|v| v.is_finite());
+        let finite =
+            predicted_iou.is_finite() && class_logits.iter().chain(plane).chain(&features).all(|v| v.is_finite());
         if !finite {
             return Err(Error::model("the mask decoder gave logits that are not finite"));
         }
