@@ -108,7 +108,7 @@ impl Perceptron {
         let mut y = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             if i > 0 {
-                hidden = y.relu()?;
+                hidden = ops::relu(&y)?;
             }
             y = layer.forward(&hidden)?;
         }

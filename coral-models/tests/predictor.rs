@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
 use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::Array2;
 use coral_core::{BoxPrompt, Error, FeatureExtractor, PointPrompt, Prompt, PromptableSegmenter, Size};
-use coral_models::{Checkpoint, Embedding, Predictor, PredictorConfig, Sam, SamConfig};
+use coral_models::{Checkpoint, Embedding, EncoderConfig, Predictor, PredictorConfig, Sam, SamConfig};
 
 fn weights(case: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(case).join("weights.safetensors")
@@ -64,7 +65,10 @@ fn a_batch_answers_like_its_prompts_alone() {
         rect(1.0, 2.0, 30.0, 20.0),
         Prompt { mask_logits: mask_logits.clone(), ..point(7.0, 7.5) },
         point(49.0, 30.0),
-        Prompt { mask_logits, ..Default::default() },
+        Prompt { mask_logits: mask_logits.clone(), ..Default::default() },
+        Prompt { mask_logits: mask_logits.clone(), ..rect(0.0, 0.0, 50.0, 31.0) },
+        Prompt { points: point(5.0, 5.0).points, ..rect(1.0, 2.0, 30.0, 20.0) },
+        Prompt { points: point(5.0, 5.0).points, mask_logits, ..rect(1.0, 2.0, 30.0, 20.0) },
         Prompt { points: vec![point(5.0, 5.0).points[0], point(9.0, 3.0).points[0]], ..Default::default() },
     ];
     let together = predictor.predict_batch(&embedding, &prompts).unwrap();
@@ -99,6 +103,15 @@ fn an_embedding_survives_saving() {
     }
     let text = Embedding::load(weights("sam_tiny"), &Device::Cpu).unwrap_err().to_string();
     assert!(text.ends_with("not a saved embedding: expected the field `format`"), "{text}");
+    // Sizes that do not belong together, and an image that no computer holds.
+    for (old, new) in [("50x31", "50x32"), ("50x31", "9x9"), ("160x99", "99x99")] {
+        let at = bytes.windows(old.len()).position(|part| part == old.as_bytes()).unwrap();
+        let mut bytes = bytes.clone();
+        bytes.splice(at..at + old.len(), format!("{new:>width$}", width = old.len()).into_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let text = Embedding::load(&path, &Device::Cpu).unwrap_err().to_string();
+        assert!(text.contains("_size`"), "{text}");
+    }
 }
 
 #[test]
@@ -155,4 +168,119 @@ fn another_image_size_is_possible() {
     let masks = predictor.predict(&embedding, &point(20.0, 11.0)).unwrap();
     assert_eq!(masks[0].mask_logits.dim(), (48, 48));
     assert!(masks[0].class.is_some());
+}
+
+#[test]
+fn threads_share_a_predictor() {
+    fn shareable<T: Send + Sync + Clone + 'static>(_: &T) {}
+    let predictor = predictor("sam_tiny");
+    let embedding = predictor.embed(&reef(50, 31)).unwrap();
+    shareable(&predictor);
+    shareable(&embedding);
+    let (point, area) = (point(20.0, 11.0), rect(1.0, 2.0, 30.0, 20.0));
+    let expected = [&point, &area].map(|prompt| predictor.predict(&embedding, prompt).unwrap());
+    std::thread::scope(|scope| {
+        let ask = |index: usize| {
+            let (predictor, embedding) = (&predictor, embedding.clone());
+            let prompt = [&point, &area][index];
+            scope.spawn(move || (index, predictor.predict(&embedding, prompt).unwrap()))
+        };
+        let handles: Vec<_> = (0..8).map(|i| ask(i % 2)).collect();
+        for handle in handles {
+            let (index, masks) = handle.join().unwrap();
+            assert_eq!(masks, expected[index]);
+        }
+    });
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_the_masks() {
+    let predictor = predictor("coralscop_tiny");
+    let image = reef(60, 90);
+    let prompts = [point(20.0, 11.0), point(40.5, 80.0)];
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| predictor.predict_batch(&predictor.embed(&image).unwrap(), &prompts).unwrap())
+    };
+    for (one, two) in with(1).iter().flatten().zip(with(2).iter().flatten()) {
+        assert!((one.predicted_iou - two.predicted_iou).abs() < 1e-5);
+        let difference = (&one.mask_logits - &two.mask_logits).iter().fold(0.0f32, |m, d| m.max(d.abs()));
+        assert!(difference < 1e-5, "{difference}");
+    }
+}
+
+/// The tensors of a reference network, some of them replaced (or taken out), as a file.
+fn damaged(case: &str, changes: &[(&str, Option<&[usize]>)]) -> coral_core::Result<Sam> {
+    let mut tensors = candle_core::safetensors::load(weights(case), &Device::Cpu).unwrap();
+    for (name, shape) in changes {
+        tensors.remove(*name);
+        if let Some(shape) = shape {
+            tensors.insert((*name).to_owned(), Tensor::zeros(*shape, candle_core::DType::F32, &Device::Cpu).unwrap());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    Sam::open(path)
+}
+
+#[test]
+fn checkpoints_with_impossible_shapes_are_refused() {
+    damaged("coralscop_tiny", &[]).unwrap();
+    let checkpoint = Checkpoint::open(weights("coralscop_tiny")).unwrap();
+    for name in checkpoint.names() {
+        for shape in
+            [None, Some(&[][..]), Some(&[0]), Some(&[1]), Some(&[3, 7]), Some(&[1, 1 << 14]), Some(&[1 << 14, 16])]
+        {
+            let error = damaged("coralscop_tiny", &[(name, shape)]).unwrap_err();
+            let typed = matches!(error, Error::Weights { .. } | Error::Format { .. } | Error::InvalidParameter { .. });
+            assert!(typed, "{name} {shape:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_impossible_about_a_checkpoint_is_named() {
+    let text = |changes: &[(&str, Option<&[usize]>)]| damaged("sam_tiny", changes).unwrap_err().to_string();
+    let (proj, table) = ("image_encoder.patch_embed.proj.weight", "image_encoder.pos_embed");
+    assert!(text(&[(proj, None)]).contains(proj));
+    assert!(text(&[(table, Some(&[1, 0, 10, 32]))]).contains(table));
+    assert!(text(&[(table, Some(&[1, 1 << 14, 1, 32]))]).contains("image_size"));
+    assert!(text(&[("image_encoder.blocks.0.norm1.weight", None)]).contains("encoder.depth"));
+    assert!(text(&[("image_encoder.blocks.0.attn.rel_pos_h", Some(&[12, 8]))]).contains("blocks.0.attn.rel_pos_h"));
+    assert!(text(&[("mask_decoder.mask_tokens.weight", Some(&[1, 32]))]).contains("mask_tokens"));
+    assert!(text(&[("mask_decoder.mask_tokens.weight", Some(&[4, 1 << 16]))]).contains("image_encoder.neck.0.weight"));
+}
+
+#[test]
+fn other_token_grids_are_interpolated() {
+    let checkpoint = Checkpoint::open(weights("sam_tiny")).unwrap();
+    let config = SamConfig::from_checkpoint(&checkpoint).unwrap();
+    let EncoderConfig::Vit(vit) = &config.encoder else { panic!("expected a vision transformer") };
+    let patch = vit.patch;
+    let sam = Sam::load(&checkpoint, config, &Device::Cpu).unwrap();
+    let images = Tensor::ones((2, 3, 3 * patch, 13 * patch), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(sam.encode(&images).unwrap().dims(), [2, 3, 13, 32]);
+    assert!(sam.encode(&images.narrow(3, 0, patch + 1).unwrap()).is_err());
+}
+
+#[test]
+fn answers_that_are_not_finite_are_errors() {
+    let with_nan = |name: &str| {
+        let mut tensors = candle_core::safetensors::load(weights("sam_tiny"), &Device::Cpu).unwrap();
+        let damaged = tensors[name].affine(1.0, f64::NAN).unwrap();
+        tensors.insert(name.to_owned(), damaged);
+        let config = SamConfig::from_checkpoint(&Checkpoint::open(weights("sam_tiny")).unwrap()).unwrap();
+        let weights = VarBuilder::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu);
+        Predictor::new(Sam::new(config, weights).unwrap())
+    };
+    let text = with_nan("image_encoder.blocks.0.mlp.lin1.bias").embed(&reef(50, 31)).unwrap_err().to_string();
+    assert_eq!(text, "model: the image encoder gave features that are not finite");
+    // The decoder's perceptrons have ReLU, which is no place for NaN to vanish.
+    for layer in 0..3 {
+        let predictor = with_nan(&format!("mask_decoder.iou_prediction_head.layers.{layer}.bias"));
+        let embedding = predictor.embed(&reef(50, 31)).unwrap();
+        let text = predictor.predict(&embedding, &point(3.0, 4.0)).unwrap_err().to_string();
+        assert_eq!(text, "model: the mask decoder gave logits that are not finite");
+    }
 }

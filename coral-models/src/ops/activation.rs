@@ -31,7 +31,8 @@ impl Activation {
     /// Applies itself to every value, on the calling thread.
     pub(super) fn apply_here(self, values: &mut [f32]) {
         pulp::Arch::new().dispatch(|| match self {
-            Self::Relu => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+            // Unlike max(v, 0), it keeps what is not a number.
+            Self::Relu => values.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
             Self::Gelu => values.iter_mut().for_each(|v| *v = simd::gelu(*v)),
         });
     }
@@ -53,9 +54,38 @@ impl CustomOp1 for Pointwise {
 
 /// GELU in its exact (erf) form, as PyTorch computes it by default.
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    if fusible(&[x]) {
-        x.contiguous()?.apply_op1_no_bwd(&Pointwise(Activation::Gelu))
-    } else {
-        Activation::Gelu.apply(x)
+    pointwise(x, Activation::Gelu)
+}
+
+/// max(x, 0), and NaN where x is NaN.
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Activation::Relu)
+}
+
+fn pointwise(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if fusible(&[x]) { x.contiguous()?.apply_op1_no_bwd(&Pointwise(activation)) } else { activation.apply(x) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random, tracked};
+
+    #[test]
+    fn fused_equals_composed() {
+        let x = random(&[3, 50, 7], 1).affine(5.0, 0.0).unwrap();
+        for x in [&x, &x.transpose(0, 2).unwrap()] {
+            assert_close(&gelu(x).unwrap(), &gelu(&tracked(x)).unwrap(), 1e-5);
+            assert_close(&relu(x).unwrap(), &relu(&tracked(x)).unwrap(), 0.0);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_visible() {
+        let x = Tensor::new(&[f32::NAN, -1.0, 2.0], &candle_core::Device::Cpu).unwrap();
+        for out in [gelu(&x).unwrap(), relu(&x).unwrap()] {
+            assert!(out.to_vec1::<f32>().unwrap()[0].is_nan());
+        }
+        assert_eq!(relu(&x).unwrap().to_vec1::<f32>().unwrap()[1..], [0.0, 2.0]);
     }
 }

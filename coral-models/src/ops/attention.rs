@@ -13,7 +13,8 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     let (k_batch, keys, _) = k.dims3()?;
     let batch = q_batch.max(k_batch);
     let broadcasts = [q_batch, k_batch].iter().all(|&b| b == batch || b == 1);
-    if !broadcasts || k.dims()[2] != channels || v.dims() != k.dims() || channels % heads != 0 {
+    let heads_fit = heads > 0 && channels > 0 && channels % heads == 0;
+    if !broadcasts || k.dims()[2] != channels || v.dims() != k.dims() || !heads_fit {
         candle_core::bail!("attention of {:?}, {:?}, {:?} with {heads} heads", q.dims(), k.dims(), v.dims());
     }
     if fusible(&[q, k, v]) && keys > 0 {
@@ -175,5 +176,6 @@ mod tests {
         let (q, k) = (random(&[2, 3, 8], 1), random(&[3, 4, 8], 2));
         assert!(attention(&q, &k, &k, 2).is_err());
         assert!(attention(&q, &q, &q, 3).is_err());
+        assert!(attention(&q, &q, &q, 0).is_err());
     }
 }

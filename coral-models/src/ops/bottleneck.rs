@@ -33,7 +33,8 @@ impl Bottleneck {
         }
         let [w1, b1] = &self.expand;
         let [w2, b2] = &self.project;
-        if fusible(&[x, w1, b1, &self.depthwise.weight, &self.depthwise.bias, w2, b2]) && x.elem_count() > 0 {
+        let weight = self.depthwise.weight.get()?;
+        if fusible(&[x, w1, b1, &weight, &self.depthwise.bias, w2, b2]) && x.elem_count() > 0 {
             return x.contiguous()?.apply_op1_no_bwd(self);
         }
         let hidden = linear(x, w1, Some(b1))?.gelu_erf()?;
@@ -55,7 +56,8 @@ impl CustomOp1 for Bottleneck {
         let (expand, project) = (contiguous(&self.expand)?, contiguous(&self.project)?);
         let (w1, b1) = (Values::of(&expand[0])?, Values::of(&expand[1])?);
         let (w2, b2) = (Values::of(&project[0])?, Values::of(&project[1])?);
-        let (weight, bias) = (Values::of(&self.depthwise.weight)?, Values::of(&self.depthwise.bias)?);
+        let weight = self.depthwise.weight.get()?;
+        let (weight, bias) = (Values::of(&weight)?, Values::of(&self.depthwise.bias)?);
         let stride = self.depthwise.stride;
         let layers = Layers {
             expand: (&w1, &b1),

@@ -2,7 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::product::{Matrix, Output, product};
-use super::{Activation, Values, buffer, fusible, values};
+use super::{Activation, Derived, Values, buffer, fusible, values};
 
 /// A 3×3 convolution over N×H×W×C values, padded with one row and column of zeros on each side.
 ///
@@ -10,7 +10,7 @@ use super::{Activation, Values, buffer, fusible, values};
 #[derive(Debug, Clone)]
 pub(crate) struct Conv3x3 {
     /// out×9·in: the taps row by row, the channels of a tap side by side.
-    weight: Tensor,
+    weight: Derived,
     bias: Tensor,
     stride: usize,
     activation: Option<Activation>,
@@ -24,7 +24,7 @@ const POSITIONS: usize = 1024;
 impl Conv3x3 {
     /// From `weight` out×in×3×3 and `bias` out, as PyTorch stores them; none is zero.
     pub(crate) fn new(weight: &Tensor, bias: Option<Tensor>, stride: usize) -> Result<Self> {
-        let (out, inner, height, width) = weight.dims4()?;
+        let (out, _, height, width) = weight.dims4()?;
         if (height, width) != (3, 3) || stride == 0 {
             candle_core::bail!("expected a 3x3 kernel and a stride, got {:?} and {stride}", weight.dims());
         }
@@ -35,7 +35,8 @@ impl Conv3x3 {
         if bias.dims() != [out] {
             candle_core::bail!("bias {:?} for {out} channels", bias.dims());
         }
-        let weight = weight.permute((0, 2, 3, 1))?.contiguous()?.reshape((out, 9 * inner))?;
+        let taps = |weights: &[Tensor]| weights[0].permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1);
+        let weight = Derived::new(vec![weight.clone()], taps)?;
         Ok(Self { weight, bias: bias.contiguous()?, stride, activation: None })
     }
 
@@ -47,13 +48,14 @@ impl Conv3x3 {
     /// N×H×W×in to N×⌈H/stride⌉×⌈W/stride⌉×out.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (_, _, _, channels) = x.dims4()?;
-        if self.weight.dims()[1] != 9 * channels {
-            candle_core::bail!("convolution {:?} on {:?}", self.weight.dims(), x.dims());
+        let weight = self.weight.get()?;
+        if weight.dims()[1] != 9 * channels {
+            candle_core::bail!("convolution {:?} on {:?}", weight.dims(), x.dims());
         }
-        if fusible(&[x, &self.weight, &self.bias]) && x.elem_count() > 0 {
+        if fusible(&[x, &weight, &self.bias]) && x.elem_count() > 0 {
             return x.contiguous()?.apply_op1_no_bwd(self);
         }
-        let kernel = self.weight.reshape(((), 3, 3, channels))?.permute((0, 3, 1, 2))?.contiguous()?;
+        let kernel = weight.reshape(((), 3, 3, channels))?.permute((0, 3, 1, 2))?.contiguous()?;
         let planes = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&kernel, 1, self.stride, 1, 1)?;
         let y = planes.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)?;
         match self.activation {
@@ -71,7 +73,8 @@ impl CustomOp1 for Conv3x3 {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, height, width, channels) = layout.shape().dims4()?;
         let source = Source { values: values(x, layout)?, height, width, channels, stride: self.stride };
-        let (weight, bias) = (Values::of(&self.weight)?, Values::of(&self.bias)?);
+        let weight = self.weight.get()?;
+        let (weight, bias) = (Values::of(&weight)?, Values::of(&self.bias)?);
         let (weight, bias): (&[f32], &[f32]) = (&weight, &bias);
         let (inner, out_channels) = (9 * channels, bias.len());
         let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));

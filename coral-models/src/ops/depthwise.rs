@@ -1,14 +1,14 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Values, buffer, fusible, values};
+use super::{Derived, Values, buffer, fusible, values};
 
 /// A 3×3 convolution of every channel by itself over N×H×W×C values, padded with one row and column of zeros on each
 /// side.
 #[derive(Debug, Clone)]
 pub(crate) struct Depthwise {
     /// 9×C: the taps row by row.
-    pub(super) weight: Tensor,
+    pub(super) weight: Derived,
     pub(super) bias: Tensor,
     pub(super) stride: usize,
 }
@@ -23,7 +23,8 @@ impl Depthwise {
         if weight.dims() != [channels, 1, 3, 3] || bias.dims() != [channels] || stride == 0 {
             candle_core::bail!("depthwise kernel {:?}, bias {:?}, stride {stride}", weight.dims(), bias.dims());
         }
-        let weight = weight.reshape((channels, 9))?.t()?.contiguous()?;
+        let taps = |weights: &[Tensor]| weights[0].flatten_from(1)?.t()?.contiguous();
+        let weight = Derived::new(vec![weight.clone()], taps)?;
         Ok(Self { weight, bias: bias.contiguous()?, stride })
     }
 
@@ -33,10 +34,11 @@ impl Depthwise {
         if self.bias.dims() != [channels] {
             candle_core::bail!("depthwise kernel of {:?} channels on {:?}", self.bias.dims(), x.dims());
         }
-        if fusible(&[x, &self.weight, &self.bias]) && x.elem_count() > 0 {
+        let weight = self.weight.get()?;
+        if fusible(&[x, &weight, &self.bias]) && x.elem_count() > 0 {
             return x.contiguous()?.apply_op1_no_bwd(self);
         }
-        let kernel = self.weight.t()?.contiguous()?.reshape((channels, 1, 3, 3))?;
+        let kernel = weight.t()?.contiguous()?.reshape((channels, 1, 3, 3))?;
         let planes = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&kernel, 1, self.stride, 1, channels)?;
         planes.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)
     }
@@ -50,7 +52,8 @@ impl CustomOp1 for Depthwise {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values(x, layout)?;
         let (batch, height, width, channels) = layout.shape().dims4()?;
-        let (weight, bias) = (Values::of(&self.weight)?, Values::of(&self.bias)?);
+        let weight = self.weight.get()?;
+        let (weight, bias) = (Values::of(&weight)?, Values::of(&self.bias)?);
         let kernel = Kernel { weight: &weight, bias: &bias, stride: self.stride };
         let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
         let mut out = buffer(batch * rows * columns * channels);

@@ -16,6 +16,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     shape.push(out);
     if let Some(bias) = bias
         && fusible(&[x, weight, bias])
+        && weight.elem_count() > 0
     {
         let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
         return x.apply_op3_no_bwd(&weight, &bias, &Linear)?.reshape(shape);
@@ -90,13 +91,15 @@ impl Layer<'_> {
 ///
 /// The hidden values of only a few rows exist at a time.
 pub(crate) fn mlp(x: &Tensor, first: [&Tensor; 2], second: [&Tensor; 2], activation: Activation) -> Result<Tensor> {
-    if !fusible(&[x, first[0], first[1], second[0], second[1]]) {
+    let empty = first[0].elem_count() == 0 || second[0].elem_count() == 0;
+    if empty || !fusible(&[x, first[0], first[1], second[0], second[1]]) {
         let hidden = activation.apply(&linear(x, first[0], Some(first[1]))?)?;
         return linear(&hidden, second[0], Some(second[1]));
     }
     let (hidden, inner) = first[0].dims2()?;
     let (out, second_inner) = second[0].dims2()?;
-    if x.dims().last() != Some(&inner) || second_inner != hidden {
+    let biases = first[1].dims() == [hidden] && second[1].dims() == [out];
+    if x.dims().last() != Some(&inner) || second_inner != hidden || !biases {
         candle_core::bail!("perceptron {:?}, {:?} on {:?}", first[0].dims(), second[0].dims(), x.dims());
     }
     let mut shape = x.dims().to_vec();
@@ -153,6 +156,8 @@ mod tests {
             assert_close(&linear(&x, &w, Some(&b)).unwrap(), &linear(&tracked(&x), &w, Some(&b)).unwrap(), 1e-4);
         }
         assert!(linear(&random(&[2, 3], 1), &random(&[4, 5], 2), None).is_err());
+        let none = linear(&random(&[2, 3], 1), &random(&[0, 3], 2), Some(&random(&[0], 3)));
+        assert_eq!(none.unwrap().dims(), [2, 0]);
     }
 
     #[test]

@@ -1,16 +1,16 @@
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use coral_core::Size;
 
 use crate::{Interpolation, PlaneResampler};
 
 /// Interpolation between the entries of one axis as a to×from matrix, through which gradients pass.
-fn matrix(from: usize, to: usize, interpolation: Interpolation, device: &Device) -> Result<Tensor> {
+fn matrix((from, to): (usize, usize), interpolation: Interpolation, like: &Tensor) -> Result<Tensor> {
     // Resizing the identity's rows gives the weights.
     let mut identity = vec![0.0f32; from * from];
     identity.iter_mut().step_by(from + 1).for_each(|v| *v = 1.0);
     let size = |height: usize| Size { width: from as u32, height: height as u32 };
     let weights = PlaneResampler::new(size(from), size(to), interpolation).and_then(|r| r.resize(&identity));
-    Tensor::from_vec(weights.map_err(candle_core::Error::wrap)?, (to, from), device)
+    Tensor::from_vec(weights.map_err(candle_core::Error::wrap)?, (to, from), like.device())?.to_dtype(like.dtype())
 }
 
 /// Resizes the first dimension of a table, rows×D.
@@ -19,7 +19,7 @@ pub(crate) fn resize_rows(table: &Tensor, rows: usize, interpolation: Interpolat
     if from == rows {
         return Ok(table.clone());
     }
-    matrix(from, rows, interpolation, table.device())?.matmul(&table.contiguous()?)
+    matrix((from, rows), interpolation, table)?.matmul(&table.contiguous()?)
 }
 
 /// Resizes a grid of vectors, h×w×D.
@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use crate::ops::testing::{assert_close, random};
     use crate::resize_plane;
+    use candle_core::Device;
     use coral_core::ndarray::Array2;
 
     #[test]

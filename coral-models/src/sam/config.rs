@@ -154,7 +154,7 @@ impl SamConfig {
     ///
     /// # Errors
     /// [`Error::Weights`] with the likely cause when it holds no network of the family, [`Error::Format`] naming the
-    /// tensor with an impossible shape.
+    /// tensor with an impossible shape, or the part that does not fit the others.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         const TELLING: [&str; 4] = [
             "image_encoder.blocks.0.norm1.weight",
@@ -165,8 +165,13 @@ impl SamConfig {
         if TELLING[2..].iter().any(|name| !checkpoint.contains(name)) {
             return Err(lacking(checkpoint, &TELLING));
         }
-        Self::from_shapes(|name| checkpoint.shape(name).map(<[usize]>::to_vec))
-            .map_err(|error| Error::format(checkpoint.path(), None, error.to_string()))
+        let read = || {
+            let config = Self::from_shapes(|name| checkpoint.shape(name).map(<[usize]>::to_vec))?;
+            // No shape tells the heads, which the caller may know better.
+            Self { decoder_heads: 1, ..config.clone() }.validate()?;
+            Ok(config)
+        };
+        read().map_err(|error: Error| Error::format(checkpoint.path(), None, error.to_string()))
     }
 
     /// Reads the configuration off tensor shapes, looked up by their original names.
@@ -211,29 +216,87 @@ impl SamConfig {
             if ok { Ok(()) } else { Err(Error::parameter(name, reason)) }
         };
         match &self.encoder {
-            EncoderConfig::Vit(vit) => {
-                let fits = vit.heads > 0 && vit.dim % vit.heads == 0;
-                check(fits, "encoder.heads", format!("{} heads do not divide the width {}", vit.heads, vit.dim))?;
-                check(vit.window > 0, "encoder.window", "expected at least 1, got 0".into())?;
-            }
+            EncoderConfig::Vit(vit) => vit.validate()?,
             EncoderConfig::TinyVit(vit) => vit.validate()?,
         }
-        let token = self.token_pixels();
-        let size = self.image_size;
+        let (token, size) = (self.token_pixels(), self.image_size);
+        let fits = size.is_multiple_of(token) && (1..=LARGEST_GRID).contains(&(size / token)) && size <= LARGEST_IMAGE;
+        check(fits, "image_size", format!("expected 1 to {LARGEST_GRID} times {token}, got {size}"))?;
+        expect_sizes(&[
+            ("dim", self.dim),
+            ("decoder_depth", self.decoder_depth),
+            ("decoder_mlp_dim", self.decoder_mlp_dim),
+            ("mask_tokens", self.mask_tokens),
+            ("iou_hidden", self.iou_hidden),
+            ("iou_depth", self.iou_depth),
+        ])?;
+        let channels = self.mask_prompt_channels;
         check(
-            size > 0 && token > 0 && size.is_multiple_of(token),
-            "image_size",
-            format!("expected a multiple of {token}, got {size}"),
+            (1..=LARGEST).contains(&channels) && channels.is_multiple_of(4),
+            "mask_prompt_channels",
+            format!("expected a multiple of 4, got {channels}"),
         )?;
         let (dim, heads, rate) = (self.dim, self.decoder_heads, self.attention_downsample_rate);
-        let fits = heads > 0 && rate > 0 && dim % 8 == 0 && dim % rate == 0 && (dim / rate) % heads == 0;
+        check(dim % 8 == 0, "dim", format!("expected a multiple of 8, got {dim}"))?;
+        let fits = heads > 0 && rate > 0 && dim % rate == 0 && (dim / rate) % heads == 0;
         check(fits, "decoder_heads", format!("{heads} heads do not divide the width {dim} / {rate}"))?;
         check(self.mask_tokens > 1, "mask_tokens", format!("expected at least 2, got {}", self.mask_tokens))?;
         if let Some(semantic) = &self.semantic {
-            let side = semantic.tokens.isqrt();
-            let square = side > 0 && side * side == semantic.tokens;
+            expect_sizes(&[("semantic.tokens", semantic.tokens), ("semantic.feature_dim", semantic.feature_dim)])?;
+            let square = semantic.tokens.isqrt().pow(2) == semantic.tokens;
             check(square, "semantic.tokens", format!("expected a square number, got {}", semantic.tokens))?;
             check((2..=255).contains(&semantic.classes), "semantic.classes", "expected 2 to 255".into())?;
+        }
+        Ok(())
+    }
+}
+
+/// Largest side of an image in pixels.
+const LARGEST_IMAGE: usize = 1 << 16;
+/// Most tokens along an image's side; global attention on more would take days.
+const LARGEST_GRID: usize = 1 << 10;
+/// Most tokens along a window's side: its scores are of the fourth power.
+const LARGEST_WINDOW: usize = 1 << 6;
+/// Largest width, depth or count, far beyond any network; keeps products of sizes from overflowing.
+const LARGEST: usize = 1 << 20;
+
+/// Checks that none of the named sizes is zero or absurd.
+pub(super) fn expect_sizes(sizes: &[(&str, usize)]) -> Result<()> {
+    expect_within(LARGEST, sizes)
+}
+
+/// The same for the windows of attention.
+pub(super) fn expect_windows(sizes: &[(&str, usize)]) -> Result<()> {
+    expect_within(LARGEST_WINDOW, sizes)
+}
+
+fn expect_within(largest: usize, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| !(1..=largest).contains(size)) {
+        Some((name, size)) => Err(Error::parameter(*name, format!("expected 1 to {largest}, got {size}"))),
+        None => Ok(()),
+    }
+}
+
+impl VitConfig {
+    fn validate(&self) -> Result<()> {
+        let [rows, columns] = self.grid;
+        expect_sizes(&[
+            ("encoder.patch", self.patch),
+            ("encoder.dim", self.dim),
+            ("encoder.depth", self.depth),
+            ("encoder.heads", self.heads),
+            ("encoder.mlp_dim", self.mlp_dim),
+            ("encoder.grid", rows),
+            ("encoder.grid", columns),
+        ])?;
+        expect_windows(&[("encoder.window", self.window)])?;
+        if !self.dim.is_multiple_of(self.heads) {
+            let reason = format!("{} heads do not divide the width {}", self.heads, self.dim);
+            return Err(Error::parameter("encoder.heads", reason));
+        }
+        if let Some(layer) = self.global_layers.iter().find(|&&layer| layer >= self.depth) {
+            let reason = format!("block {layer} is none of the {}", self.depth);
+            return Err(Error::parameter("encoder.global_layers", reason));
         }
         Ok(())
     }
@@ -248,6 +311,8 @@ fn detect_encoder(shapes: &Shapes<'_>) -> Result<(EncoderConfig, usize)> {
     let [_, rows, columns, _] = expect(shapes, "image_encoder.pos_embed")?;
     let depth = count(|i| shapes(&format!("image_encoder.blocks.{i}.norm1.weight")).is_some());
     let [mlp_dim, _] = expect(shapes, "image_encoder.blocks.0.mlp.lin1.weight")?;
+    // A side beyond every limit, so that the check refuses it.
+    let image_size = rows.max(columns).saturating_mul(patch);
     let mut vit =
         VitConfig { patch, dim, depth, heads: 0, mlp_dim, window: 14, global_layers: vec![], grid: [rows, columns] };
     for layer in 0..depth {
@@ -264,7 +329,7 @@ fn detect_encoder(shapes: &Shapes<'_>) -> Result<(EncoderConfig, usize)> {
             vit.window = offsets.div_ceil(2);
         }
     }
-    Ok((EncoderConfig::Vit(vit), rows.max(columns) * patch))
+    Ok((EncoderConfig::Vit(vit), image_size))
 }
 
 fn detect_semantic(shapes: &Shapes<'_>) -> Result<Option<SemanticConfig>> {
@@ -287,7 +352,7 @@ pub(super) fn expect<const N: usize>(shapes: &Shapes<'_>, name: &str) -> Result<
     let found: std::result::Result<[usize; N], _> = shape.clone().try_into();
     match found {
         Ok(dims) if !dims.contains(&0) => Ok(dims),
-        _ => Err(misfit(name, &format!("expected {N} dimensions, got shape {shape:?}"))),
+        _ => Err(misfit(name, &format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
     }
 }
 

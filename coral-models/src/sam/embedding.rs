@@ -5,6 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use coral_core::{Error, FeatureMap, Result, Size, write_atomically};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use super::preprocess::longest_side_size;
+
 /// An image after the image encoder; serves any number of prompts.
 ///
 /// Cloning is cheap, and [`save`](Self::save) keeps it for later.
@@ -19,6 +21,8 @@ pub struct Embedding {
     image_size: u32,
 }
 
+/// Most pixels of an image whose size a file may claim: masks of them have to be made.
+const MOST_PIXELS: usize = 1 << 33;
 const FORMAT: &str = "coral-sam-embedding-1";
 
 impl Embedding {
@@ -105,9 +109,16 @@ impl Embedding {
             parsed.ok_or_else(|| fault(format!("expected `{name}` as WIDTHxHEIGHT, got `{text}`")))
         };
         let (original_size, input_size) = (size("original_size")?, size("input_size")?);
+        if original_size.pixels() > MOST_PIXELS {
+            return Err(fault(format!("`original_size` {original_size} is more than any image")));
+        }
         let image_size = field("image_size")?;
         let image_size = image_size.parse().ok().filter(|&side: &u32| side >= input_size.width.max(input_size.height));
         let image_size = image_size.ok_or_else(|| fault("`image_size` does not hold the image".into()))?;
+        let expected = longest_side_size(original_size, image_size);
+        if input_size != expected {
+            return Err(fault(format!("expected `input_size` {expected} for {original_size}, got {input_size}")));
+        }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| fault(e.to_string()))?;
         let view = file.tensor("features").map_err(|e| fault(e.to_string()))?;
         if view.dtype() != Dtype::F32 || view.shape().len() != 4 || view.shape()[0] != 1 || view.shape().contains(&0) {

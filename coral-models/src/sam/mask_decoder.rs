@@ -4,8 +4,8 @@ use candle_nn::VarBuilder;
 use super::config::SamConfig;
 use super::semantic_branch::{SemanticBranch, Semantics};
 use super::two_way_transformer::TwoWayTransformer;
-use crate::layers::{LayerNorm, Linear, Perceptron};
-use crate::ops;
+use crate::layers::{LayerNorm, Perceptron};
+use crate::ops::{self, Derived};
 
 /// Which of the mask tokens answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub(crate) struct Scored {
 pub(crate) struct MaskDecoder {
     transformer: TwoWayTransformer,
     /// (1 + M)×C: the IoU token and the mask tokens.
-    output_tokens: Tensor,
-    upscaling: [Linear; 2],
+    output_tokens: Derived,
+    upscaling: [Doubling; 2],
     upscaling_norm: LayerNorm,
     hypernetworks: Vec<Perceptron>,
     iou_head: Perceptron,
@@ -76,10 +76,10 @@ impl MaskDecoder {
         };
         Ok(Self {
             transformer: TwoWayTransformer::new(config, &vb.pp("transformer"))?,
-            output_tokens: Tensor::cat(&[iou_token, mask_tokens], 0)?,
+            output_tokens: Derived::new(vec![iou_token, mask_tokens], |tokens| Tensor::cat(tokens, 0))?,
             upscaling: [
-                doubling(dim, dim / 4, &vb.pp("output_upscaling.0"))?,
-                doubling(dim / 4, dim / 8, &vb.pp("output_upscaling.3"))?,
+                Doubling::new(dim, dim / 4, &vb.pp("output_upscaling.0"))?,
+                Doubling::new(dim / 4, dim / 8, &vb.pp("output_upscaling.3"))?,
             ],
             upscaling_norm: LayerNorm::new(dim / 4, 1e-6, &vb.pp("output_upscaling.1"))?,
             hypernetworks: (0..config.mask_tokens).map(hypernetwork).collect::<Result<_>>()?,
@@ -143,7 +143,7 @@ impl MaskDecoder {
     pub(crate) fn transform(&self, image: &Tensor, places: &Tensor, prompts: &Tensor) -> Result<(Tensor, Tensor)> {
         let (shared, height, width, dim) = image.dims4()?;
         let batch = prompts.dim(0)?;
-        let own = self.output_tokens.unsqueeze(0)?.broadcast_as((batch, 1 + self.mask_tokens, dim))?;
+        let own = self.output_tokens.get()?.unsqueeze(0)?.broadcast_as((batch, 1 + self.mask_tokens, dim))?;
         let tokens = Tensor::cat(&[&own.contiguous()?, prompts], 1)?;
         self.transformer.forward(&tokens, &image.reshape((shared, height * width, dim))?, places)
     }
@@ -173,10 +173,27 @@ fn token(hs: &Tensor, index: usize) -> Result<Tensor> {
 
 /// A transposed convolution with kernel and stride 2 as a linear layer from a token to its four children, in the
 /// order of rows, each child's channels together.
-fn doubling(inner: usize, out: usize, vb: &VarBuilder) -> Result<Linear> {
-    let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
-    let weight = vb.get_with_hints((inner, out, 2, 2), "weight", init)?;
-    let bias = vb.get_with_hints(out, "bias", candle_nn::Init::Const(0.0))?;
-    let weight = weight.permute((2, 3, 1, 0))?.contiguous()?.reshape((4 * out, inner))?;
-    Ok(Linear::from_weights(weight, Some(bias.repeat(4)?)))
+#[derive(Debug, Clone)]
+struct Doubling {
+    /// 4·out×in.
+    weight: Derived,
+    /// 4·out.
+    bias: Derived,
+}
+
+impl Doubling {
+    fn new(inner: usize, out: usize, vb: &VarBuilder) -> Result<Self> {
+        let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
+        let weight = vb.get_with_hints((inner, out, 2, 2), "weight", init)?;
+        let bias = vb.get_with_hints(out, "bias", candle_nn::Init::Const(0.0))?;
+        let by_child = |weights: &[Tensor]| weights[0].permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2);
+        Ok(Self {
+            weight: Derived::new(vec![weight], by_child)?,
+            bias: Derived::new(vec![bias], |weights| weights[0].repeat(4))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::linear(x, &self.weight.get()?, Some(&self.bias.get()?))
+    }
 }

@@ -1,6 +1,8 @@
 mod automatic;
 mod config;
 mod embedding;
+#[cfg(test)]
+mod gradient_tests;
 mod image_encoder;
 mod mask_decoder;
 mod model;

@@ -33,6 +33,9 @@ enum Encoder {
 impl Sam {
     /// Builds the network from weights under their original names.
     ///
+    /// Variables get gradients and may change between calls, except those of [`EncoderConfig::TinyVit`], whose batch
+    /// normalisations are folded into the convolutions here. The prompt encoder's random frequencies get none.
+    ///
     /// # Errors
     /// [`Error::InvalidParameter`] for an impossible configuration, [`Error::Model`] when a tensor is missing or has
     /// another shape.

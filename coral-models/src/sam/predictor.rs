@@ -123,7 +123,8 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for a prompt that is empty, lies outside the image or holds a value that is not finite;
-    /// [`Error::ShapeMismatch`] for mask logits of another size or an embedding of another network.
+    /// [`Error::ShapeMismatch`] for mask logits of another size or an embedding of another network; [`Error::Model`]
+    /// when the tensor library fails or an answer is not finite.
     pub fn predict(&self, embedding: &Embedding, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
         Ok(self.predict_batch(embedding, std::slice::from_ref(prompt))?.into_iter().next().unwrap_or_default())
     }
@@ -245,7 +246,7 @@ fn unpack(decoded: &Decoded, prompts: &[usize]) -> Result<Vec<DecodedMask>> {
         planes.zip(iou).zip(classes).zip(features).enumerate()
     {
         let finite =
-            predicted_iou.is_finite() && class_logits.iter().chain(&features).chain(plane).all(|v| v.is_finite());
+            predicted_iou.is_finite() && class_logits.iter().chain(plane).chain(&features).all(|v| v.is_finite());
         if !finite {
             return Err(Error::model("the mask decoder gave values that are not finite"));
         }

@@ -1,9 +1,9 @@
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::SamConfig;
 use crate::layers::{LayerNorm, Linear};
-use crate::ops;
+use crate::ops::{self, Derived};
 
 /// What a point stands for, with the label the published program gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) struct PromptEncoder {
     /// 2×(C/2) random frequencies, x first.
     frequencies: Tensor,
     /// 5×C in the order of [`PointKind`].
-    kinds: Tensor,
+    kinds: Derived,
     /// 1×C, stands for a mask where there is none.
     no_mask: Tensor,
     shrink: [Linear; 2],
@@ -67,11 +67,13 @@ impl PromptEncoder {
             Ok(Linear::from_weights(weight.reshape((out, inner * kernel * kernel))?, Some(bias)))
         };
         let first = channels / 4;
+        let frequencies = vb.get_with_hints((2, dim / 2), "pe_layer.positional_encoding_gaussian_matrix", unit)?;
         Ok(Self {
             dim,
             image_size: config.image_size,
-            frequencies: vb.get_with_hints((2, dim / 2), "pe_layer.positional_encoding_gaussian_matrix", unit)?,
-            kinds: Tensor::cat(&kinds, 0)?,
+            // Drawn once and never trained.
+            frequencies: frequencies.detach(),
+            kinds: Derived::new(kinds, |kinds| Tensor::cat(kinds, 0))?,
             no_mask: embedding("no_mask_embed")?,
             shrink: [convolution("0", (first, 1, 2))?, convolution("3", (channels, first, 2))?],
             norms: [LayerNorm::new(first, EPS, &masks.pp("1"))?, LayerNorm::new(channels, EPS, &masks.pp("4"))?],
@@ -93,18 +95,19 @@ impl PromptEncoder {
         let places: Vec<[f32; 2]> = tokens.iter().map(|t| [(t.x + 0.5) / size, (t.y + 0.5) / size]).collect();
         // A padding point has no place.
         let present: Vec<f32> = tokens.iter().map(|t| f32::from(t.kind != PointKind::Padding)).collect();
-        let device = self.kinds.device();
-        let present = Tensor::from_vec(present, (tokens.len(), 1), device)?;
-        let places = self.encode_places(&places, device)?.broadcast_mul(&present)?;
+        let (dtype, device) = (self.frequencies.dtype(), self.frequencies.device());
+        let present = Tensor::from_vec(present, (tokens.len(), 1), device)?.to_dtype(dtype)?;
+        let places = self.encode_places(&places)?.broadcast_mul(&present)?;
         let kinds: Vec<u32> = tokens.iter().map(|t| t.kind as u32).collect();
-        let kinds = self.kinds.index_select(&Tensor::from_vec(kinds, tokens.len(), device)?, 0)?;
+        let kinds = self.kinds.get()?.index_select(&Tensor::from_vec(kinds, tokens.len(), device)?, 0)?;
         (places + kinds)?.reshape((prompts.len(), count, self.dim)).map(Some)
     }
 
     /// Places in 0..1 to N×C sines and cosines of random frequencies (Tancik et al., *Fourier Features*, 2020).
-    fn encode_places(&self, places: &[[f32; 2]], device: &Device) -> Result<Tensor> {
+    fn encode_places(&self, places: &[[f32; 2]]) -> Result<Tensor> {
         let centred: Vec<f32> = places.iter().flatten().map(|c| 2.0 * c - 1.0).collect();
-        let centred = Tensor::from_vec(centred, (places.len(), 2), device)?;
+        let centred = Tensor::from_vec(centred, (places.len(), 2), self.frequencies.device())?;
+        let centred = centred.to_dtype(self.frequencies.dtype())?;
         let angles = (centred.matmul(&self.frequencies)? * (2.0 * std::f64::consts::PI))?;
         Tensor::cat(&[angles.sin()?, angles.cos()?], 1)
     }
@@ -113,7 +116,7 @@ impl PromptEncoder {
     pub(crate) fn grid(&self, height: usize, width: usize) -> Result<Tensor> {
         let at = |i: usize, n: usize| (i as f32 + 0.5) / n as f32;
         let places: Vec<_> = (0..height).flat_map(|y| (0..width).map(move |x| [at(x, width), at(y, height)])).collect();
-        self.encode_places(&places, self.kinds.device())?.unsqueeze(0)
+        self.encode_places(&places)?.unsqueeze(0)
     }
 
     /// B×4h×4w mask logits to B×h×w×C.

@@ -68,7 +68,12 @@ struct Requests {
     /// The first weight that is no number.
     not_finite: Option<String>,
     unreadable: Option<Error>,
+    /// Elements of the zeros that stand for tensors that do not fit.
+    blank: usize,
 }
+
+/// Most elements of such zeros, more than any network has: the shapes of a damaged file would ask for any amount.
+const BLANK: usize = 1 << 30;
 
 impl Requests {
     fn check(self, checkpoint: &Checkpoint, ignore: &[&str], built: bool) -> Result<()> {
@@ -113,6 +118,19 @@ impl Reader<'_> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stops a network that asks for more zeros than any network has weights.
+    fn make_room(&self, shape: &[usize]) -> candle_core::Result<()> {
+        let len = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
+        let mut requests = self.requests();
+        match len.and_then(|len| requests.blank.checked_add(len)).filter(|&sum| sum <= BLANK) {
+            Some(sum) => {
+                requests.blank = sum;
+                Ok(())
+            }
+            None => candle_core::bail!("the weights that do not fit have more than {BLANK} elements"),
+        }
+    }
+
     /// The tensor on the CPU, or `None` (and a note) when it cannot be read.
     fn read(&self, name: &str) -> Option<Tensor> {
         match self.checkpoint.tensor(name, &Device::Cpu) {
@@ -136,7 +154,10 @@ impl SimpleBackend for Reader<'_> {
         let fits = self.checkpoint.shape(name) == Some(shape.dims());
         match fits.then(|| self.read(name)).flatten() {
             Some(tensor) => tensor.to_dtype(dtype)?.to_device(device),
-            None => Tensor::zeros(shape, dtype, device),
+            None => {
+                self.make_room(shape.dims())?;
+                Tensor::zeros(shape, dtype, device)
+            }
         }
     }
 
@@ -204,6 +225,16 @@ mod tests {
                 assert_eq!(mismatched, ["b.weight: expected 2x3, got 3x2"]);
             }
             other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn absurd_shapes_take_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = saved(&folder, &[("a", zeros(&[3]))]);
+        for shape in [[1 << 20, 1 << 20], [usize::MAX, 3]] {
+            let error = load(&checkpoint, &Device::Cpu, &[], |vb| vb.get(&shape[..], "a")).unwrap_err();
+            assert!(matches!(&error, Error::Weights { mismatched, .. } if mismatched.len() == 1), "{error}");
         }
     }
 

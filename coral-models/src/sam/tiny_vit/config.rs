@@ -1,7 +1,7 @@
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::sam::config::{Shapes, count, expect, misfit};
+use crate::sam::config::{Shapes, count, expect, expect_sizes, expect_windows, misfit};
 
 /// MobileSAM's image encoder: TinyViT, one stage of convolutions and three of window attention.
 ///
@@ -96,21 +96,16 @@ impl TinyVitConfig {
     /// # Errors
     /// [`Error::InvalidParameter`] naming the field.
     pub fn validate(&self) -> Result<()> {
-        let positive = |name: &str, values: &[usize]| {
-            if values.contains(&0) {
-                return Err(Error::parameter(
-                    format!("encoder.{name}"),
-                    format!("expected at least 1, got {values:?}"),
-                ));
-            }
-            Ok(())
-        };
-        positive("stem_dim", &[self.stem_dim])?;
-        positive("dims", &self.dims)?;
-        positive("heads", &self.heads)?;
-        positive("windows", &self.windows)?;
-        positive("expand_ratio", &[self.expand_ratio])?;
-        positive("mlp_ratio", &[self.mlp_ratio])?;
+        let single = [
+            ("encoder.stem_dim", self.stem_dim),
+            ("encoder.expand_ratio", self.expand_ratio),
+            ("encoder.mlp_ratio", self.mlp_ratio),
+        ];
+        let every = |name: &'static str, sizes: &[usize]| sizes.iter().map(|&size| (name, size)).collect::<Vec<_>>();
+        expect_sizes(&single)?;
+        expect_sizes(&every("encoder.dims", &self.dims))?;
+        expect_sizes(&every("encoder.heads", &self.heads))?;
+        expect_windows(&every("encoder.windows", &self.windows))?;
         if let Some((heads, dim)) = self.heads.iter().zip(&self.dims[1..]).find(|(heads, dim)| *dim % *heads != 0) {
             return Err(Error::parameter("encoder.heads", format!("{heads} heads do not divide the width {dim}")));
         }
