@@ -3,7 +3,12 @@
 //! ```text
 //! cargo run --release --example propagate_points -- --image reef.jpg --points points.csv --out out/reef
 //! cargo run --release --example propagate_points -- --method list
+//! cargo run --release --example propagate_points -- --image reef.jpg --points points.csv --out out/reef \
+//!   --weights vit_b_coralscop.pth
 //! ```
+//!
+//! With the weights of CoralSCOP or Segment Anything, every point prompts a mask, and the method fills what no mask
+//! covers.
 //!
 //! Points come as CSV (`x,y,class`), CoralNet CSV or CPCe `.cpc`. Written are `labels.png` (8-bit grey, a class id
 //! per pixel), `overlay.png`, `cover.csv` and `classes.csv` (the names of the ids).
@@ -13,14 +18,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::image::RgbImage;
-use coral_core::{ClassSet, Error, LabelMap, PointLabel, Result, Size, UNLABELED};
-use coral_examples::{make_folder, print_text, spinner};
+use coral_core::{ClassSet, Error, LabelMap, PointLabel, PointPropagator, Result, Size, UNLABELED};
+use coral_examples::{NetworkArguments, make_folder, print_text, spinner};
 use coral_io::{
     draw_points, overlay, read_class_table, read_image, read_points, with_legend, write_class_set, write_cover,
     write_image, write_label_map,
 };
 use coral_metrics::cover;
-use coral_weak::{DEFAULT_METHOD, METHODS, propagator};
+use coral_weak::{DEFAULT_METHOD, METHODS, PromptPropagator, PromptPropagatorConfig, propagator};
 
 /// How much of the overlay is the classes' colours.
 const OPACITY: f32 = 0.5;
@@ -37,12 +42,26 @@ struct Arguments {
     /// A class table (names, ids, colours, codes). Without it the classes are those of the points.
     #[arg(long)]
     classes: Option<PathBuf>,
-    /// How to spread the points; `list` names the methods.
+    /// How to spread the points, or what masks leave free; `list` names the methods.
     #[arg(long)]
     method: Option<String>,
+    #[command(flatten)]
+    network: NetworkArguments,
     /// The folder for the results.
     #[arg(long, required_unless_present = "method")]
     out: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The chosen method, behind masks where there is a network.
+    fn propagator(&self) -> Result<Box<dyn PointPropagator>> {
+        let method = propagator(self.method.as_deref().unwrap_or(DEFAULT_METHOD))?;
+        if self.network.weights.is_none() {
+            return Ok(method);
+        }
+        let masks = PromptPropagator::new(self.network.open()?, PromptPropagatorConfig::default())?;
+        Ok(Box::new(masks.with_fill(method)))
+    }
 }
 
 fn main() -> ExitCode {
@@ -69,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<String> {
     };
     let (image_path, points_path) = (given(&arguments.image, "image")?, given(&arguments.points, "points")?);
     let out = given(&arguments.out, "out")?;
-    let propagator = propagator(arguments.method.as_deref().unwrap_or(DEFAULT_METHOD))?;
+    let propagator = arguments.propagator()?;
 
     let image = read_image(&image_path)?;
     let (points, classes) = read_labels(&points_path, &image_path, Size::of(&image), arguments.classes.as_deref())?;
@@ -202,6 +221,18 @@ mod tests {
         assert!(!folder.path().join("out").exists());
         let alone = run(&Arguments::try_parse_from(["propagate_points", "--method", "nearest"]).unwrap());
         assert!(alone.unwrap_err().to_string().contains("--image is needed"));
+    }
+
+    #[test]
+    fn points_prompt_a_network() {
+        let case =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../coral-models/tests/golden/coralscop_amg/weights.safetensors");
+        let folder = survey(POINTS);
+        propagate(&folder, "out", &["--weights", case, "--decoder-heads", "4", "--method", "nearest"]).unwrap();
+        let labels = read_label_map(folder.path().join("out/labels.png")).unwrap();
+        assert_eq!([labels[[3, 2]], labels[[3, 17]], labels[[8, 9]]], [34, 0, 7]);
+        let text = propagate(&folder, "out", &["--weights", "gone.pth"]).unwrap_err().to_string();
+        assert!(text.starts_with("gone.pth: ") && text.contains("vit_b_coralscop.pth"), "{text}");
     }
 
     #[test]

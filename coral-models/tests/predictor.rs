@@ -281,6 +281,6 @@ fn answers_that_are_not_finite_are_errors() {
         let predictor = with_nan(&format!("mask_decoder.iou_prediction_head.layers.{layer}.bias"));
         let embedding = predictor.embed(&reef(50, 31)).unwrap();
         let text = predictor.predict(&embedding, &point(3.0, 4.0)).unwrap_err().to_string();
-        assert_eq!(text, "model: the mask decoder gave logits that are not finite");
+        assert_eq!(text, "model: the mask decoder gave values that are not finite");
     }
 }

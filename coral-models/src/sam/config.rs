@@ -156,14 +156,15 @@ impl SamConfig {
     /// [`Error::Weights`] with the likely cause when it holds no network of the family, [`Error::Format`] naming the
     /// tensor with an impossible shape, or the part that does not fit the others.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        const TELLING: [&str; 4] = [
-            "image_encoder.blocks.0.norm1.weight",
-            "image_encoder.patch_embed.proj.weight",
+        const MOBILE: &str = "image_encoder.patch_embed.seq.0.c.weight";
+        let encoder = if checkpoint.contains(MOBILE) { MOBILE } else { "image_encoder.blocks.0.norm1.weight" };
+        let telling = [
+            encoder,
             "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
             "mask_decoder.transformer.layers.0.norm1.weight",
         ];
-        if TELLING[2..].iter().any(|name| !checkpoint.contains(name)) {
-            return Err(lacking(checkpoint, &TELLING));
+        if telling[1..].iter().any(|name| !checkpoint.contains(name)) {
+            return Err(lacking(checkpoint, &telling));
         }
         let read = || {
             let config = Self::from_shapes(|name| checkpoint.shape(name).map(<[usize]>::to_vec))?;
@@ -221,7 +222,8 @@ impl SamConfig {
         }
         let (token, size) = (self.token_pixels(), self.image_size);
         let fits = size.is_multiple_of(token) && (1..=LARGEST_GRID).contains(&(size / token)) && size <= LARGEST_IMAGE;
-        check(fits, "image_size", format!("expected 1 to {LARGEST_GRID} times {token}, got {size}"))?;
+        let most = LARGEST_GRID * token;
+        check(fits, "image_size", format!("expected a multiple of {token} up to {most}, got {size}"))?;
         expect_sizes(&[
             ("dim", self.dim),
             ("decoder_depth", self.decoder_depth),

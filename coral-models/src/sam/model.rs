@@ -75,11 +75,13 @@ impl Sam {
     /// # Errors
     /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
     pub fn load(checkpoint: &Checkpoint, config: SamConfig, device: &Device) -> Result<Self> {
+        // Some trainers save the normalisation, `pixel_mean` and `pixel_std`, which is the same everywhere.
+        const PIXELS: &str = "pixel_";
         config.validate()?;
         let ignore: &[&str] = match &config.encoder {
-            EncoderConfig::Vit(_) => &[],
+            EncoderConfig::Vit(_) => &[PIXELS],
             // The classifier that TinyViT was trained with before.
-            EncoderConfig::TinyVit(_) => &["image_encoder.norm_head.", "image_encoder.head."],
+            EncoderConfig::TinyVit(_) => &[PIXELS, "image_encoder.norm_head.", "image_encoder.head."],
         };
         load(checkpoint, device, ignore, |weights| Self::build(config, &weights))
     }
