@@ -103,7 +103,7 @@ fn check_prompt(case: &GoldenCase, sam: &Sam, features: &Tensor, prompt: &str) {
         prompts.push(vec![]);
     } else {
         let sparse = sam.prompt_encoder.points(&prompts).unwrap().unwrap();
-        assert_close(&format!("{prompt}/sparse"), &sparse, &expected("sparse_embeddings"), 2e-5);
+        assert_close(&format!("{prompt}/sparse"), &sparse, &expected("sparse_embeddings"), 2e-4);
     }
     let masks = has("mask_input").then(|| expected("mask_input").squeeze(1).unwrap());
     if let Some(masks) = &masks {
