@@ -35,14 +35,8 @@ pub fn write_colonies(
     cm_per_pixel: Option<f64>,
 ) -> Result<()> {
     check_scale(cm_per_pixel)?;
-    write_atomically(path, |out| {
-        let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(header(cm_per_pixel))?;
-        for (number, one) in (1usize..).zip(masks) {
-            csv.write_record(record(number, one, classes, cm_per_pixel))?;
-        }
-        csv.flush()
-    })
+    let records = (1usize..).zip(masks).map(|(number, one)| record(number, one, classes, cm_per_pixel));
+    write_table(path.as_ref(), header(cm_per_pixel), records)
 }
 
 /// Writes one table of the colonies of many images: [`write_colonies`] with the name of the image in a first
@@ -76,14 +70,26 @@ pub fn write_survey_colonies(
     cm_per_pixel: Option<f64>,
 ) -> Result<()> {
     check_scale(cm_per_pixel)?;
+    let records = images.iter().flat_map(|image| {
+        (1usize..).zip(&image.masks).map(|(number, one)| {
+            let mut fields = record(number, one, classes, cm_per_pixel);
+            fields.insert(0, image.file_name.clone());
+            fields
+        })
+    });
+    write_table(path.as_ref(), ["image"].into_iter().chain(header(cm_per_pixel)), records)
+}
+
+fn write_table(
+    path: &Path,
+    header: impl Iterator<Item = &'static str>,
+    records: impl Iterator<Item = Vec<String>>,
+) -> Result<()> {
     write_atomically(path, |out| {
         let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(["image"].into_iter().chain(header(cm_per_pixel)))?;
-        for image in images {
-            for (number, one) in (1usize..).zip(&image.masks) {
-                let fields = record(number, one, classes, cm_per_pixel);
-                csv.write_record([image.file_name.clone()].into_iter().chain(fields))?;
-            }
+        csv.write_record(header)?;
+        for record in records {
+            csv.write_record(record)?;
         }
         csv.flush()
     })

@@ -284,3 +284,20 @@ fn answers_that_are_not_finite_are_errors() {
         assert_eq!(text, "model: the mask decoder gave values that are not finite");
     }
 }
+
+#[test]
+fn a_saved_normalisation_is_no_misfit() {
+    let mut tensors = candle_core::safetensors::load(weights("sam_tiny"), &Device::Cpu).unwrap();
+    tensors.insert("pixel_mean".into(), Tensor::ones((3, 1, 1), candle_core::DType::F32, &Device::Cpu).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuned.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    assert!(Sam::open(&path).is_ok());
+}
+
+#[test]
+fn half_a_mobile_sam_is_not_taken_for_another_network() {
+    let text = Sam::open(weights("mobilesam_tiny")).unwrap_err().to_string();
+    assert!(text.contains("2 missing") && text.contains("mask_decoder.transformer.layers.0.norm1.weight"), "{text}");
+    assert!(!text.contains("the model needs"), "{text}");
+}

@@ -130,7 +130,8 @@ impl PointDecoder for Predictor {
             let points = vec![PointPrompt { x, y, foreground: true }];
             tokens(&Prompt { points, ..Prompt::default() }, &image.embedding)
         };
-        // The transformer needs some 200 MB per point, a scored point 4 MB.
+        // The transformer's working memory grows with the points it handles at once, far beyond what a scored point
+        // keeps: its C values per image token.
         let groups = points.chunks(self.config().prompts_per_batch).map(|group| {
             let prompts: Vec<_> = group.iter().map(click).collect();
             self.sam().score(image.embedding.features(), &prompts, choice).map_err(Error::model)
