@@ -3,6 +3,7 @@
 mod atomic;
 mod class_set;
 mod error;
+mod grid;
 mod instance;
 mod overlaps;
 mod progress;
@@ -16,18 +17,20 @@ mod types;
 pub use atomic::write_atomically;
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
+pub use grid::{CoarseMap, PatchGrid};
 pub use instance::InstanceMask;
 pub use overlaps::{InstanceMap, OverlapConfig, OverlapPolicy, resolve_overlaps};
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
 pub use rle::{ColumnRun, RleMask};
 pub use traits::{
-    Dataset, FeatureExtractor, ImageEncoder, Metric, PatchClassifier, PointPropagator, Progress, PromptableSegmenter,
-    PseudoLabeler, Segmenter, TextEncoder, TrainPatchClassifier, TrainSegmenter,
+    CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, Metric, PatchClassifier, PointPropagator,
+    Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder, TrainGridClassifier, TrainPatchClassifier,
+    TrainSegmenter,
 };
 pub use types::{
-    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, PointPrompt,
-    ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel,
+    PointPrompt, ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
 };
 
 pub use image;

@@ -5,11 +5,11 @@
 //! implementation: images come as they are, results are in the image's pixels.
 
 use image::RgbImage;
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 
 use crate::{
-    EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, PointLabel, ProbMap, Prompt, PseudoLabel, Result,
-    ScoredMask,
+    ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel, ProbMap,
+    Prompt, PseudoLabel, Result, ScoredMask,
 };
 
 /// A list of samples that are loaded one at a time.
@@ -78,6 +78,27 @@ pub trait PatchClassifier: Send + Sync {
     /// # Errors
     /// When the model fails.
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>>;
+}
+
+/// Whole photographs to class probabilities on the grid of [`FeatureExtractor::extract`].
+pub trait GridClassifier: FeatureExtractor {
+    /// How many classes there are, C.
+    fn num_classes(&self) -> usize;
+
+    /// C×h×w probabilities, those of a cell sum to 1; h×w is the grid of the features.
+    ///
+    /// # Errors
+    /// When the image is too small for one cell, or the model fails.
+    fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>>;
+}
+
+/// Labels the cells of a photograph from their features and the photograph's one label.
+pub trait CellLabeler: Send + Sync {
+    /// An h×w class for D×h×w `features`; [`UNLABELED`](crate::UNLABELED) leaves a cell out.
+    ///
+    /// # Errors
+    /// When the features or the class do not fit the labeller.
+    fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap>;
 }
 
 /// Labels patches without a person, and may abstain.
@@ -173,6 +194,21 @@ pub trait TrainPatchClassifier: PatchClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport>;
 }
 
+/// A grid classifier that can be trained.
+pub trait TrainGridClassifier: GridClassifier {
+    /// One pass over `photographs`, in an order drawn from `seed`. The features of every step, as they are then, go
+    /// through `labeler` to get the targets of that step.
+    ///
+    /// # Errors
+    /// When a photograph cannot be loaded, the labeller fails, or a trainable variable gets no gradient.
+    fn fit_epoch(
+        &mut self,
+        photographs: &dyn Dataset<Item = LabeledPhotograph>,
+        labeler: &dyn CellLabeler,
+        seed: u64,
+    ) -> Result<EpochReport>;
+}
+
 /// A segmenter that can be trained.
 pub trait TrainSegmenter: Segmenter {
     /// One pass over `images`, in an order drawn from `seed`.
@@ -246,6 +282,11 @@ forward! {
         fn num_classes(&self) -> usize;
         fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>>;
     }
+    GridClassifier {
+        fn num_classes(&self) -> usize;
+        fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>>;
+    }
+    CellLabeler { fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap>; }
     PseudoLabeler { fn label(&self, patches: &[RgbImage]) -> Result<Vec<Option<PseudoLabel>>>; }
     PointPropagator { fn propagate(&self, image: &RgbImage, points: &[PointLabel]) -> Result<LabelMap>; }
     Segmenter {

@@ -254,6 +254,15 @@ pub struct LabeledImage {
     pub labels: LabelMap,
 }
 
+/// A photograph with one class for the whole of it: the cheapest label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabeledPhotograph {
+    /// The photograph.
+    pub image: RgbImage,
+    /// What it shows, besides background.
+    pub class: ClassId,
+}
+
 /// A patch with a probability per class, for training a classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabeledPatch {
@@ -264,12 +273,16 @@ pub struct LabeledPatch {
 }
 
 /// What one pass over a training set reports.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Mean loss over the samples.
     pub loss: f32,
-    /// Samples seen.
+    /// Samples that the loss was taken over.
     pub samples: usize,
+    /// The optimiser's step length in this pass.
+    pub learning_rate: f64,
+    /// Mean Euclidean norm of the gradient over the steps, before clipping.
+    pub gradient_norm: f64,
 }
 
 /// Checks point labels against the image they belong to.

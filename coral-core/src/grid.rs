@@ -1,0 +1,263 @@
+use ndarray::{Array2, Array3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::{ClassId, Error, LabelMap, Rect, Result, Size, UNLABELED};
+
+/// How a photograph is cut into patches.
+///
+/// # Examples
+/// ```
+/// use coral_core::{PatchGrid, Rect, Size};
+/// let size = Size { width: 100, height: 50 };
+/// let split = PatchGrid::Split { rows: 2, columns: 3 };
+/// assert_eq!(split.cells(size)?, Size { width: 3, height: 2 });
+/// assert_eq!(split.patches(size)?[1], Rect { x: 34, y: 0, width: 33, height: 25 });
+///
+/// let sliding = PatchGrid::Stride { patch: Size { width: 40, height: 40 }, stride: Size { width: 30, height: 30 } };
+/// let patches = sliding.patches(size)?;
+/// assert_eq!(patches.len(), 6);
+/// assert_eq!(patches[5], Rect { x: 60, y: 10, width: 40, height: 40 });
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchGrid {
+    /// So many rows and columns of patches that tile the photograph; the first ones are a pixel larger where the
+    /// sides do not divide evenly (as numpy's `array_split` does it).
+    Split {
+        /// Rows of patches.
+        rows: u32,
+        /// Patches per row.
+        columns: u32,
+    },
+    /// Patches of one size every `stride` pixels. The last patch of a row or column is moved back to end at the
+    /// photograph's edge, so that every pixel is covered. A stride below the patch's size makes them overlap.
+    Stride {
+        /// Size of every patch.
+        patch: Size,
+        /// From one patch to the next; at most the patch's size.
+        stride: Size,
+    },
+}
+
+impl PatchGrid {
+    /// The grid of SeaCLIP: 5 rows of 8 patches, 578×520 pixels in the photographs of DeepSeagrass.
+    pub const SEACLIP: Self = Self::Split { rows: 5, columns: 8 };
+
+    /// How many patches fit a photograph: columns as width, rows as height.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when a side of the grid is 0 or a stride is larger than the patch;
+    /// [`Error::InvalidInput`] when the photograph is smaller than the grid or the patch.
+    pub fn cells(&self, size: Size) -> Result<Size> {
+        let (columns, rows) = self.spans(size)?;
+        Ok(Size { width: columns.len() as u32, height: rows.len() as u32 })
+    }
+
+    /// The patches row by row.
+    ///
+    /// # Errors
+    /// Those of [`PatchGrid::cells`].
+    pub fn patches(&self, size: Size) -> Result<Vec<Rect>> {
+        let (columns, rows) = self.spans(size)?;
+        let row = |&(y, height)| columns.iter().map(move |&(x, width)| Rect { x, y, width, height });
+        Ok(rows.iter().flat_map(row).collect())
+    }
+
+    /// Start and length of every column and row.
+    fn spans(&self, size: Size) -> Result<(Vec<(u32, u32)>, Vec<(u32, u32)>)> {
+        match *self {
+            Self::Split { rows, columns } => {
+                if rows == 0 || columns == 0 {
+                    return Err(Error::parameter("grid", format!("{rows}x{columns} patches are none")));
+                }
+                if size.width < columns || size.height < rows {
+                    let reason = format!("a {size} photograph is too small for {columns}x{rows} patches");
+                    return Err(Error::input("photograph", reason));
+                }
+                Ok((split(size.width, columns), split(size.height, rows)))
+            }
+            Self::Stride { patch, stride } => {
+                let fits = |stride: u32, patch: u32| (1..=patch).contains(&stride);
+                if !fits(stride.width, patch.width) || !fits(stride.height, patch.height) {
+                    let reason = format!("a stride of {stride} is not within 1x1 and the patch's {patch}");
+                    return Err(Error::parameter("grid", reason));
+                }
+                if size.width < patch.width || size.height < patch.height {
+                    let reason = format!("a {size} photograph is smaller than a {patch} patch");
+                    return Err(Error::input("photograph", reason));
+                }
+                let columns = steps(size.width, patch.width, stride.width);
+                Ok((columns, steps(size.height, patch.height, stride.height)))
+            }
+        }
+    }
+}
+
+fn split(length: u32, parts: u32) -> Vec<(u32, u32)> {
+    let (base, longer) = (length / parts, length % parts);
+    (0..parts).map(|i| (i * base + i.min(longer), base + u32::from(i < longer))).collect()
+}
+
+fn steps(length: u32, patch: u32, stride: u32) -> Vec<(u32, u32)> {
+    let last = length - patch;
+    (0..=last.div_ceil(stride)).map(|i| ((i * stride).min(last), patch)).collect()
+}
+
+/// The band (start, length) that holds a pixel; of several the one whose middle is nearest, and the first of equals.
+/// A pixel between bands belongs to the nearest.
+fn band(bands: &[(u32, u32)], pixel: u32) -> usize {
+    let twice = 2 * u64::from(pixel) + 1;
+    let distance = |&(start, length): &(u32, u32)| {
+        let holds = start <= pixel && pixel - start < length;
+        (!holds, (2 * u64::from(start) + u64::from(length)).abs_diff(twice))
+    };
+    (0..bands.len()).min_by_key(|&i| distance(&bands[i])).unwrap_or(0)
+}
+
+/// A class per patch of a photograph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoarseMap {
+    /// C×rows×columns class probabilities; those of a patch sum to 1.
+    pub probabilities: Array3<f32>,
+    /// The patches row by row; they may overlap.
+    pub patches: Vec<Rect>,
+    /// The photograph's size in pixels.
+    pub image_size: Size,
+}
+
+impl CoarseMap {
+    /// Checks that shapes fit each other and that patches lie inside the photograph.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when there is not one patch per cell; [`Error::InvalidInput`] for probabilities that
+    /// are not numbers, no class or more than 255, or patches that are empty or reach beyond the photograph.
+    pub fn new(probabilities: Array3<f32>, patches: Vec<Rect>, image_size: Size) -> Result<Self> {
+        let (classes, rows, columns) = probabilities.dim();
+        if rows * columns != patches.len() || patches.is_empty() {
+            let expected = format!("{columns}x{rows} patches");
+            return Err(Error::shape("patches", expected, patches.len().to_string()));
+        }
+        if !(1..=usize::from(UNLABELED)).contains(&classes) {
+            return Err(Error::input("probabilities", format!("{classes} classes; expected 1 to {UNLABELED}")));
+        }
+        if probabilities.iter().any(|p| !p.is_finite()) {
+            return Err(Error::input("probabilities", "hold NaN or infinity"));
+        }
+        let whole = Rect { x: 0, y: 0, width: image_size.width, height: image_size.height };
+        match patches.iter().find(|&&patch| patch.area() == 0 || patch.intersection(whole) != Some(patch)) {
+            Some(patch) => Err(Error::input("patches", format!("{patch:?} is not inside the {image_size} photograph"))),
+            None => Ok(Self { probabilities, patches, image_size }),
+        }
+    }
+
+    /// The most probable class of every patch, rows×columns; of equals the one with the lowest id.
+    pub fn classes(&self) -> LabelMap {
+        self.best().mapv(|(class, _)| class)
+    }
+
+    /// The probability of that class, rows×columns.
+    pub fn confidence(&self) -> Array2<f32> {
+        self.best().mapv(|(_, probability)| probability)
+    }
+
+    /// The classes, but [`UNLABELED`] where the confidence is below `threshold`.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::{CoarseMap, Rect, Size, UNLABELED, ndarray::{arr3, arr2}};
+    /// let patches = vec![Rect { x: 0, y: 0, width: 2, height: 2 }, Rect { x: 2, y: 0, width: 2, height: 2 }];
+    /// let probabilities = arr3(&[[[0.9, 0.4]], [[0.1, 0.6]]]);
+    /// let map = CoarseMap::new(probabilities, patches, Size { width: 4, height: 2 })?;
+    /// assert_eq!(map.classes(), arr2(&[[0, 1]]));
+    /// assert_eq!(map.confident_classes(0.7), arr2(&[[0, UNLABELED]]));
+    /// assert_eq!(map.label_map(&map.classes())?, arr2(&[[0, 0, 1, 1], [0, 0, 1, 1]]));
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn confident_classes(&self, threshold: f32) -> LabelMap {
+        self.best().mapv(|(class, probability)| if probability < threshold { UNLABELED } else { class })
+    }
+
+    /// A class per pixel, H×W, from rows×columns `classes`. Where patches overlap, the one whose centre is nearest
+    /// decides, so that each patch keeps its middle.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when there is not one class per patch.
+    pub fn label_map(&self, classes: &LabelMap) -> Result<LabelMap> {
+        let (_, rows, columns) = self.probabilities.dim();
+        let grid = Size { width: columns as u32, height: rows as u32 };
+        grid.expect("classes", Size::of_map(classes))?;
+        let across = self.patches[..columns].iter().map(|p| (p.x, p.width)).collect::<Vec<_>>();
+        let down = self.patches.iter().step_by(columns).map(|p| (p.y, p.height)).collect::<Vec<_>>();
+        let (height, width) = self.image_size.shape();
+        let column: Vec<usize> = (0..width as u32).map(|x| band(&across, x)).collect();
+        let row: Vec<usize> = (0..height as u32).map(|y| band(&down, y)).collect();
+        Ok(LabelMap::from_shape_fn((height, width), |(y, x)| classes[[row[y], column[x]]]))
+    }
+
+    fn best(&self) -> Array2<(ClassId, f32)> {
+        self.probabilities.map_axis(Axis(0), |column| {
+            column
+                .iter()
+                .enumerate()
+                .fold((0, f32::NEG_INFINITY), |best, (class, &p)| if p > best.1 { (class as ClassId, p) } else { best })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { width: 11, height: 7 };
+
+    #[test]
+    fn a_split_tiles_the_photograph() {
+        let patches = PatchGrid::Split { rows: 3, columns: 4 }.patches(SIZE).unwrap();
+        let mut covered = Array2::<u8>::zeros(SIZE.shape());
+        for patch in &patches {
+            for y in patch.y..patch.y + patch.height {
+                (patch.x..patch.x + patch.width).for_each(|x| covered[[y as usize, x as usize]] += 1);
+            }
+        }
+        assert!(covered.iter().all(|&count| count == 1));
+        assert_eq!(patches[..4].iter().map(|p| p.width).collect::<Vec<_>>(), [3, 3, 3, 2]);
+        let seaclip = PatchGrid::SEACLIP.patches(Size { width: 4624, height: 2600 }).unwrap();
+        assert!(seaclip.len() == 40 && seaclip.iter().all(|p| (p.width, p.height) == (578, 520)));
+    }
+
+    #[test]
+    fn strides_reach_the_edge() {
+        let size = |width, height| Size { width, height };
+        let grid = PatchGrid::Stride { patch: size(4, 3), stride: size(3, 3) };
+        let xs = |patches: &[Rect]| patches[..4].iter().map(|p| p.x).collect::<Vec<_>>();
+        let patches = grid.patches(SIZE).unwrap();
+        assert_eq!((xs(&patches), patches[11].y, patches.len()), (vec![0, 3, 6, 7], 4, 12));
+        assert_eq!(grid.cells(size(4, 3)).unwrap(), size(1, 1));
+    }
+
+    #[test]
+    fn misfits_are_named() {
+        let text = |grid: PatchGrid| grid.cells(SIZE).unwrap_err().to_string();
+        assert!(text(PatchGrid::Split { rows: 8, columns: 2 }).contains("11x7 photograph is too small for 2x8"));
+        assert!(text(PatchGrid::Split { rows: 0, columns: 2 }).contains("grid"));
+        let size = |width, height| Size { width, height };
+        let stride = |patch, stride| text(PatchGrid::Stride { patch, stride });
+        assert!(stride(size(12, 3), size(3, 3)).contains("smaller than a 12x3 patch"));
+        assert!(stride(size(4, 4), size(5, 4)).contains("stride of 5x4"));
+        assert!(stride(size(4, 4), size(4, 0)).contains("stride of 4x0"));
+        let cell = vec![Rect { x: 8, y: 0, width: 4, height: 2 }];
+        let ones = || Array3::ones((2, 1, 1));
+        assert!(CoarseMap::new(ones(), cell, SIZE).unwrap_err().to_string().contains("not inside the 11x7"));
+        assert!(CoarseMap::new(ones(), vec![], SIZE).is_err());
+    }
+
+    #[test]
+    fn overlapping_patches_keep_their_middle() {
+        let grid = PatchGrid::Stride { patch: Size { width: 4, height: 7 }, stride: Size { width: 3, height: 7 } };
+        let map = CoarseMap::new(Array3::ones((1, 1, 4)), grid.patches(SIZE).unwrap(), SIZE).unwrap();
+        let labels = map.label_map(&ndarray::arr2(&[[0, 1, 2, 3]])).unwrap();
+        assert_eq!(labels.row(6).to_vec(), [0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3]);
+        assert!(map.label_map(&ndarray::arr2(&[[0, 1, 2]])).is_err());
+    }
+}
