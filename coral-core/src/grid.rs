@@ -64,8 +64,8 @@ impl PatchGrid {
         Ok(rows.iter().flat_map(row).collect())
     }
 
-    /// Start and length of every column and row.
-    fn spans(&self, size: Size) -> Result<(Vec<(u32, u32)>, Vec<(u32, u32)>)> {
+    /// The columns and the rows.
+    fn spans(&self, size: Size) -> Result<(Vec<Span>, Vec<Span>)> {
         match *self {
             Self::Split { rows, columns } => {
                 if rows == 0 || columns == 0 {
@@ -94,21 +94,24 @@ impl PatchGrid {
     }
 }
 
-fn split(length: u32, parts: u32) -> Vec<(u32, u32)> {
+/// Start and length along one side.
+type Span = (u32, u32);
+
+fn split(length: u32, parts: u32) -> Vec<Span> {
     let (base, longer) = (length / parts, length % parts);
     (0..parts).map(|i| (i * base + i.min(longer), base + u32::from(i < longer))).collect()
 }
 
-fn steps(length: u32, patch: u32, stride: u32) -> Vec<(u32, u32)> {
+fn steps(length: u32, patch: u32, stride: u32) -> Vec<Span> {
     let last = length - patch;
     (0..=last.div_ceil(stride)).map(|i| ((i * stride).min(last), patch)).collect()
 }
 
 /// The band (start, length) that holds a pixel; of several the one whose middle is nearest, and the first of equals.
 /// A pixel between bands belongs to the nearest.
-fn band(bands: &[(u32, u32)], pixel: u32) -> usize {
+fn band(bands: &[Span], pixel: u32) -> usize {
     let twice = 2 * u64::from(pixel) + 1;
-    let distance = |&(start, length): &(u32, u32)| {
+    let distance = |&(start, length): &Span| {
         let holds = start <= pixel && pixel - start < length;
         (!holds, (2 * u64::from(start) + u64::from(length)).abs_diff(twice))
     };
