@@ -13,10 +13,10 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
-    /// The composition of candle's operations.
+    /// The form through which gradients pass.
     pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Relu => x.relu(),
+            Self::Relu => super::rectify::differentiable_relu(x),
             Self::Gelu => x.gelu_erf(),
         }
     }

@@ -1,21 +1,23 @@
 use gemm::Parallelism;
 
+use super::real::Real;
+
 /// A matrix in someone else's memory: entry (r, c) is `data[r * row_stride + c * column_stride]`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    data: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Real> Matrix<'a, T> {
     /// Rows that lie `row_stride` values apart.
     ///
     /// # Panics
     /// When an entry would lie outside `data`.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         let matrix = Self { data, rows, columns, row_stride, column_stride: 1 };
         assert!(matrix.last_index().is_none_or(|last| last < data.len()), "a matrix reaches beyond its values");
         matrix
@@ -50,9 +52,9 @@ impl<'a> Matrix<'a> {
 
 /// Where a product goes: rows of `a.rows × b.columns` that lie `row_stride` values apart.
 #[derive(Debug)]
-pub(crate) struct Output<'a> {
+pub(crate) struct Output<'a, T = f32> {
     /// The values; those between the rows stay as they are.
-    pub(crate) data: &'a mut [f32],
+    pub(crate) data: &'a mut [T],
     /// Values from one row's start to the next.
     pub(crate) row_stride: usize,
     /// Whether the product is added to what is there.
@@ -64,7 +66,7 @@ pub(crate) struct Output<'a> {
 /// # Panics
 /// When the shapes do not fit, or the result would reach beyond `out`.
 #[allow(unsafe_code)]
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, out: Output<'_>, threads: usize) {
+pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, scale: T, out: Output<'_, T>, threads: usize) {
     assert_eq!(a.columns, b.rows, "the inner sizes of a product differ");
     let (m, n, k) = (a.rows, b.columns, a.columns);
     if m == 0 || n == 0 {
@@ -93,7 +95,7 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, out: Output<'_>,
             b.data.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            1.0f32,
+            T::one(),
             scale,
             false,
             false,
@@ -140,6 +142,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "beyond its values")]
     fn short_matrices_are_refused() {
-        let _ = Matrix::new(&[0.0; 5], 2, 3, 3);
+        let _ = Matrix::new(&[0.0f32; 5], 2, 3, 3);
     }
 }

@@ -4,7 +4,7 @@ use candle_nn::VarBuilder;
 use super::config::VitConfig;
 use crate::Interpolation;
 use crate::layers::{FeedForward, LayerNorm, Linear};
-use crate::ops::{self, Activation, Conv3x3, Positions, RelativePositions, WindowAttention};
+use crate::ops::{self, Activation, Convolution, Positions, RelativePositions, WindowAttention};
 
 /// Segment Anything's image encoder: a plain vision transformer with window attention, decomposed relative
 /// positions and a convolutional neck.
@@ -139,7 +139,7 @@ impl Block {
 pub(super) struct Neck {
     pub(super) reduce: Linear,
     pub(super) norm1: LayerNorm,
-    mix: Conv3x3,
+    mix: Convolution,
     norm2: LayerNorm,
 }
 
@@ -151,7 +151,7 @@ impl Neck {
         Ok(Self {
             reduce: Linear::from_weights(reduce.reshape((out, dim))?, None),
             norm1: LayerNorm::new(out, EPS, &vb.pp("1"))?,
-            mix: Conv3x3::new(&vb.pp("2").get_with_hints((out, out, 3, 3), "weight", init)?, None, 1)?,
+            mix: Convolution::new(&vb.pp("2").get_with_hints((out, out, 3, 3), "weight", init)?, None, 1)?,
             norm2: LayerNorm::new(out, EPS, &vb.pp("3"))?,
         })
     }

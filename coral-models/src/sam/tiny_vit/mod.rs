@@ -14,7 +14,7 @@ use candle_nn::VarBuilder;
 
 use self::block::AttentionBlock;
 use self::conv_bn::{conv_bn, pointwise_bn};
-use crate::ops::{Activation, Bottleneck, Conv3x3, Depthwise, channels_last};
+use crate::ops::{Activation, Bottleneck, Convolution, Depthwise, channels_last};
 use crate::sam::image_encoder::Neck;
 
 pub use config::TinyVitConfig;
@@ -24,7 +24,7 @@ pub use config::TinyVitConfig;
 pub(crate) struct TinyVit {
     /// Pixels along the side of an output token.
     token: usize,
-    patch_embed: [Conv3x3; 2],
+    patch_embed: [Convolution; 2],
     stages: Vec<Stage>,
     neck: Neck,
 }
@@ -58,7 +58,7 @@ impl TinyVit {
         let embed = vb.pp("patch_embed.seq");
         let convolution = |out, inner, name: &str| {
             let [kernel, bias] = conv_bn([out, inner, 3, 3], &embed.pp(name))?;
-            Conv3x3::new(&kernel, Some(bias), 2)
+            Convolution::new(&kernel, Some(bias), 2)
         };
         let stage = |stage: usize| -> Result<Stage> {
             let vb = vb.pp(format!("layers.{stage}"));
