@@ -2,10 +2,10 @@ use std::cmp::Reverse;
 use std::io::{self, Write};
 use std::path::Path;
 
-use coral_core::{Error, Result, write_atomically};
-use safetensors::tensor::{Metadata, TensorInfo};
+use coral_core::{Result, write_atomically};
 
 use super::checkpoint::Checkpoint;
+use super::safetensors::{Entry, expect_extension, write_header};
 
 /// Rewrites a checkpoint of any format that [`Checkpoint::open`] reads as a `safetensors` file.
 ///
@@ -29,36 +29,25 @@ impl Checkpoint {
     /// Writes all tensors to a `safetensors` file, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] when the name does not end in `.safetensors`; [`Error::Io`] when
+    /// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) when the name does not end in `.safetensors`; [`Error::Io`](coral_core::Error::Io) when
     /// the file cannot be written.
     pub fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
-            let reason = format!("{}: expected a name that ends in .safetensors", path.display());
-            return Err(Error::parameter("path", reason));
-        }
+        expect_extension(path)?;
         write_atomically(path, |out| self.write_to(out))
     }
 
-    /// The header's length, the header (JSON, padded to whole words), the tensors.
     fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut tensors = self.tensors().iter().collect::<Vec<_>>();
         // The widest type first, so that every tensor is aligned.
         tensors.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().bitsize()));
-        let mut end = 0;
-        let entries = tensors.iter().map(|(name, tensor)| {
-            let start = end;
-            end += tensor.byte_len();
-            let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
-            ((*name).clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+        let entries = tensors.iter().map(|(name, tensor)| Entry {
+            name: (*name).clone(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            byte_len: tensor.byte_len(),
         });
-        let entries = entries.collect();
-        let about = (!self.metadata().is_empty()).then(|| self.metadata().clone().into_iter().collect());
-        let header = Metadata::new(about, entries).map_err(io::Error::other)?;
-        let mut header = serde_json::to_vec(&header)?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
+        write_header(out, entries, self.metadata())?;
         tensors.iter().try_for_each(|(_, tensor)| out.write_all(&tensor.bytes()))
     }
 }

@@ -10,9 +10,11 @@ mod safetensors;
 mod sam_names;
 mod stored;
 mod torch;
+mod write;
 
 pub use cause::CORALSCOP_WEIGHTS_PAGE;
 pub use checkpoint::Checkpoint;
 pub use convert::convert_to_safetensors;
 pub(crate) use load::lacking;
 pub use load::load;
+pub(crate) use write::write_safetensors;

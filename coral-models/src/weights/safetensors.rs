@@ -1,7 +1,11 @@
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::Metadata;
+use coral_core::{Error, Result as CoralResult};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::open::Contents;
 use super::stored::{MappedFile, StoredTensor};
@@ -41,6 +45,43 @@ fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
         return Err(TRUNCATED.to_owned());
     }
     Ok((LENGTH + length, metadata))
+}
+
+/// What the header says of a tensor.
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) byte_len: usize,
+}
+
+/// The header's length, and the header (JSON, padded to whole words) for tensors that follow in this order.
+pub(super) fn write_header(
+    out: &mut dyn Write,
+    entries: impl IntoIterator<Item = Entry>,
+    about: &BTreeMap<String, String>,
+) -> io::Result<()> {
+    let mut end = 0;
+    let entries = entries.into_iter().map(|Entry { name, dtype, shape, byte_len }| {
+        let start = end;
+        end += byte_len;
+        (name, TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let entries = entries.collect();
+    let about = (!about.is_empty()).then(|| about.clone().into_iter().collect());
+    let header = Metadata::new(about, entries).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)
+}
+
+/// Checks that a file's name tells that it is a safetensors file.
+pub(super) fn expect_extension(path: &Path) -> CoralResult<()> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
+        return Ok(());
+    }
+    Err(Error::parameter("path", format!("{}: expected a name that ends in .safetensors", path.display())))
 }
 
 #[cfg(test)]
