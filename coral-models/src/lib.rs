@@ -3,6 +3,7 @@
 mod layers;
 mod ops;
 mod resize;
+mod resnet;
 mod sam;
 mod tensor;
 mod train;
@@ -11,6 +12,7 @@ mod weights;
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };
+pub use resnet::{HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetConfig};
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
     Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, TinyVitConfig, VitConfig,

@@ -6,6 +6,8 @@ use coral_core::testing::GoldenCase;
 mod coralscop_amg;
 #[path = "golden/resize.rs"]
 mod resize;
+#[path = "golden/resnet.rs"]
+mod resnet;
 #[path = "golden/sam.rs"]
 mod sam;
 

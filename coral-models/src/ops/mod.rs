@@ -91,7 +91,7 @@ impl Deref for Values<'_> {
 }
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use candle_core::{Device, Tensor, Var};
 
     /// Repeatable values in -1..1.

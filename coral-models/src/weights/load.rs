@@ -14,7 +14,7 @@ use super::stored::shape_text;
 /// `build` gets a [`VarBuilder`] of f32 on `device`. A tensor that is missing or has another
 /// shape is replaced by zeros, so that one error can name everything that does not fit. Tensors
 /// of the checkpoint that the network does not ask for are an error too, unless their name starts
-/// with one of `ignore` or is a `num_batches_tracked`.
+/// with one of `ignore`. A `num_batches_tracked` may be missing (it is 0 then) or left over.
 ///
 /// # Errors
 /// [`Error::Weights`] with all names and the likely cause when checkpoint and network do not fit;
@@ -77,7 +77,10 @@ const BLANK: usize = 1 << 30;
 
 impl Requests {
     fn check(self, checkpoint: &Checkpoint, ignore: &[&str], built: bool) -> Result<()> {
-        let missing = self.shapes.keys().filter(|name| !checkpoint.contains(name)).cloned().collect::<Vec<_>>();
+        // Old files do not count batches; nothing depends on the count.
+        let counter = |name: &str| name.ends_with("num_batches_tracked");
+        let missing = self.shapes.keys().filter(|name| !checkpoint.contains(name) && !counter(name));
+        let missing = missing.cloned().collect::<Vec<_>>();
         let mismatched = self.shapes.iter().filter_map(|(name, expected)| {
             let (expected, actual) = (expected.as_deref()?, checkpoint.shape(name)?);
             let text = || format!("{name}: expected {}, got {}", shape_text(expected), shape_text(actual));
@@ -85,7 +88,7 @@ impl Requests {
         });
         let mismatched = mismatched.collect::<Vec<_>>();
         let left_over = checkpoint.names().filter(|name| {
-            let ignored = ignore.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("num_batches_tracked");
+            let ignored = ignore.iter().any(|prefix| name.starts_with(prefix)) || counter(name);
             !ignored && !self.shapes.contains_key(*name)
         });
         let left_over = left_over.map(str::to_owned).collect::<Vec<_>>();

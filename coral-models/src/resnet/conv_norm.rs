@@ -1,0 +1,204 @@
+use candle_core::{Result, Tensor, Var};
+use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
+use candle_nn::{Init, VarBuilder};
+
+use crate::ops::{self, Activation, BatchStatistics, Convolution, Window};
+
+/// Whether a network is being trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch normalisation uses the statistics of the batch and keeps a running mean of them.
+    Train,
+    /// It uses the running statistics.
+    Eval,
+}
+
+/// A convolution without bias, batch normalisation, and ReLU where asked for.
+#[derive(Debug, Clone)]
+pub(super) struct ConvNorm {
+    weight: Tensor,
+    window: Window,
+    norm: BatchNorm,
+    rectified: bool,
+    /// Both in one, of weights that are not trained.
+    folded: Option<Convolution>,
+}
+
+/// Channels in and out, side of the kernel, stride.
+pub(super) type Shape = [usize; 4];
+
+impl ConvNorm {
+    /// Reads the weights called `conv` and `norm`.
+    pub(super) fn new(
+        [inner, out, side, stride]: Shape,
+        names: [&str; 2],
+        rectified: bool,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        let init =
+            Init::Kaiming { dist: NormalOrUniform::Normal, fan: FanInOut::FanOut, non_linearity: NonLinearity::ReLU };
+        let weight = vb.pp(names[0]).get_with_hints((out, inner, side, side), "weight", init)?;
+        let norm = BatchNorm::new(out, &vb.pp(names[1]))?;
+        let window = Window::square(side, stride, side / 2);
+        let mut layer = Self { weight, window, norm, rectified, folded: None };
+        if !layer.weight.track_op() && !layer.norm.weight.track_op() {
+            layer.folded = Some(layer.fold()?);
+        }
+        Ok(layer)
+    }
+
+    /// N×H×W×in to N×h×w×out.
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        if let (Mode::Eval, Some(folded)) = (mode, &self.folded) {
+            return folded.forward(x);
+        }
+        let y = ops::convolve(x, &self.weight, self.window)?;
+        match mode {
+            Mode::Train => self.norm.by_batch(&y, self.rectified),
+            Mode::Eval => {
+                let [scale, shift] = self.norm.affine()?;
+                let y = y.broadcast_mul(&scale)?.broadcast_add(&shift)?;
+                if self.rectified { ops::relu(&y) } else { Ok(y) }
+            }
+        }
+    }
+
+    fn fold(&self) -> Result<Convolution> {
+        let [scale, shift] = self.norm.affine()?;
+        let weight = self.weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
+        let convolution = Convolution::new(&weight, Some(shift), self.window.stride)?;
+        Ok(if self.rectified { convolution.with_activation(Activation::Relu) } else { convolution })
+    }
+}
+
+/// Batch normalisation with running statistics (Ioffe and Szegedy 2015), with PyTorch's constants.
+#[derive(Debug, Clone)]
+struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+}
+
+const EPS: f64 = 1e-5;
+/// Share of the newest batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+impl BatchNorm {
+    fn new(channels: usize, vb: &VarBuilder) -> Result<Self> {
+        let get = |name, value| vb.get_with_hints(channels, name, Init::Const(value));
+        Ok(Self {
+            weight: get("weight", 1.0)?,
+            bias: get("bias", 0.0)?,
+            running_mean: get("running_mean", 0.0)?,
+            running_var: get("running_var", 1.0)?,
+            batches: vb.get_with_hints((), "num_batches_tracked", Init::Const(0.0))?,
+        })
+    }
+
+    /// Factor and summand per channel that the running statistics give.
+    fn affine(&self) -> Result<[Tensor; 2]> {
+        let deviation = (self.running_var.detach() + EPS)?.sqrt()?;
+        let scale = self.weight.div(&deviation)?;
+        let shift = (&self.bias - (self.running_mean.detach() * &scale)?)?;
+        Ok([scale, shift])
+    }
+
+    fn by_batch(&self, x: &Tensor, rectified: bool) -> Result<Tensor> {
+        let statistics = BatchStatistics::of(x)?;
+        let y = ops::batch_norm(x, [&self.weight, &self.bias], (&statistics, EPS), rectified)?;
+        self.follow(&self.running_mean, statistics.mean.iter().copied())?;
+        self.follow(&self.running_var, statistics.unbiased_variance())?;
+        buffer(&self.batches)?.set(&(self.batches.detach() + 1.0)?)?;
+        Ok(y)
+    }
+
+    /// Moves running statistics towards those of a batch.
+    fn follow(&self, running: &Tensor, batch: impl Iterator<Item = f64>) -> Result<()> {
+        let batch = Tensor::from_iter(batch, running.device())?.to_dtype(running.dtype())?;
+        buffer(running)?.set(&((running.detach() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)
+    }
+}
+
+/// The variable behind a statistic.
+fn buffer(tensor: &Tensor) -> Result<Var> {
+    if !tensor.is_variable() {
+        candle_core::bail!("training mode keeps running statistics: build the network from `Parameters`");
+    }
+    Var::from_tensor(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parameters;
+    use crate::ops::testing::{assert_close, check_gradients, random};
+    use candle_core::{DType, Device};
+
+    const NAMES: [&str; 2] = ["conv", "bn"];
+
+    fn build(shape: Shape) -> impl Fn(VarBuilder<'_>) -> Result<ConvNorm> {
+        move |vb| ConvNorm::new(shape, NAMES, true, &vb)
+    }
+
+    #[test]
+    fn running_statistics_follow_the_batches_as_in_pytorch() {
+        let (parameters, layer) = Parameters::create(1, &Device::Cpu, build([1, 1, 1, 1])).unwrap();
+        parameters
+            .get("conv.weight")
+            .unwrap()
+            .set(&Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap())
+            .unwrap();
+        let x = Tensor::new(&[1f32, 2.0, 4.0, 9.0], &Device::Cpu).unwrap().reshape((1, 2, 2, 1)).unwrap();
+        let value = |name: &str| parameters.get(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        // Of 1, 2, 4, 9 the mean is 4 and the unbiased variance 38/3.
+        for (batches, mean, variance) in [(1.0, 0.4, 0.9 + 3.8 / 3.0), (2.0, 0.76, 0.81 + 1.9 * 3.8 / 3.0)] {
+            layer.forward(&x, Mode::Train).unwrap();
+            assert!((value("bn.running_mean") - mean).abs() < 1e-6);
+            assert!((value("bn.running_var") - variance as f32).abs() < 1e-6);
+            assert_eq!(value("bn.num_batches_tracked"), batches);
+        }
+        layer.forward(&x, Mode::Eval).unwrap();
+        assert_eq!(value("bn.num_batches_tracked"), 2.0);
+        let fixed = parameters.detached(build([1, 1, 1, 1])).unwrap();
+        assert!(
+            fixed.forward(&x, Mode::Train).unwrap_err().to_string().contains("build the network from `Parameters`")
+        );
+    }
+
+    #[test]
+    fn folded_weights_give_the_same() {
+        let shape = [3, 5, 3, 2];
+        let (parameters, layer) = Parameters::create(1, &Device::Cpu, build(shape)).unwrap();
+        let x = random(&[2, 7, 10, 3], 1);
+        layer.forward(&random(&[4, 9, 9, 3], 2), Mode::Train).unwrap();
+        let folded = parameters.detached(build(shape)).unwrap();
+        assert!(folded.folded.is_some() && layer.folded.is_none());
+        let expected = layer.forward(&x, Mode::Eval).unwrap();
+        assert_close(&folded.forward(&x, Mode::Eval).unwrap(), &expected, 1e-5);
+        assert!(expected.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() > 0.1);
+    }
+
+    #[test]
+    fn gradients_pass_in_both_modes() {
+        let (parameters, _) = Parameters::create(1, &Device::Cpu, build([2, 3, 3, 2])).unwrap();
+        let names = ["bn.bias", "bn.weight", "conv.weight"];
+        let start: Vec<Tensor> =
+            names.iter().map(|n| parameters.get(n).unwrap().to_dtype(DType::F64).unwrap()).collect();
+        let x = random(&[2, 5, 4, 2], 3).to_dtype(DType::F64).unwrap();
+        let arguments: Vec<&Tensor> = start.iter().chain([&x]).collect();
+        for mode in [Mode::Train, Mode::Eval] {
+            check_gradients(&arguments, |v| {
+                let (copy, _) = parameters.converted(DType::F64, build([2, 3, 3, 2])).unwrap();
+                let mut tensors = copy.tensors().into_iter().collect::<std::collections::HashMap<_, _>>();
+                for (name, buffer) in copy.buffers() {
+                    tensors.insert(name.to_owned(), buffer.as_tensor().clone());
+                }
+                names.iter().zip(v).for_each(|(name, value)| drop(tensors.insert((*name).to_owned(), value.clone())));
+                let vb = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+                build([2, 3, 3, 2])(vb)?.forward(&v[3], mode)
+            });
+        }
+    }
+}

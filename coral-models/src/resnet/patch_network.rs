@@ -1,0 +1,181 @@
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+use coral_core::{Error, SeededRng};
+use serde::{Deserialize, Serialize};
+
+use super::config::ResNetConfig;
+use super::conv_norm::Mode;
+use super::model::ResNet;
+use crate::layers::Linear;
+use crate::{Checkpoint, ops};
+
+/// A residual network with a head that classifies patches, or the cells of a grid over a photograph.
+///
+/// # References
+/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchNetworkConfig {
+    /// The encoder.
+    pub resnet: ResNetConfig,
+    /// How many classes there are, C.
+    pub classes: usize,
+    /// What lies between features and logits; `None` for one linear layer (torchvision's `fc`).
+    pub hidden: Option<HiddenLayer>,
+    /// Positions of the last stage along one cell of a photograph's grid, 32 pixels each (16).
+    pub pool: usize,
+}
+
+/// The layer between features and logits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HiddenLayer {
+    /// Its width (512).
+    pub width: usize,
+    /// Whether ReLU follows.
+    pub rectified: bool,
+    /// Share of its values that training drops, below 1 (0.15).
+    pub dropout: f64,
+}
+
+impl PatchNetworkConfig {
+    /// SeaFeats: ResNet-18, a linear layer of 512, dropout, no ReLU; cells of 512 pixels.
+    pub const fn seafeats(classes: usize) -> Self {
+        let hidden = HiddenLayer { width: 512, rectified: false, dropout: 0.15 };
+        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), pool: 16 }
+    }
+
+    /// SeaCLIP: the same with ReLU.
+    pub const fn seaclip(classes: usize) -> Self {
+        let hidden = HiddenLayer { width: 512, rectified: true, dropout: 0.15 };
+        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), pool: 16 }
+    }
+
+    /// Reads what shapes tell off a checkpoint with torchvision's names
+    /// ([`Checkpoint::with_torchvision_resnet_names`]). Whether ReLU follows the hidden layer, dropout and the size of
+    /// cells are in no shape: they are SeaFeats' own.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when it holds no residual network with a head; [`Error::Format`] naming an impossible shape.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> coral_core::Result<Self> {
+        let resnet = ResNetConfig::from_checkpoint(checkpoint)?;
+        let rows = |name: &str| checkpoint.shape(name).and_then(|shape| shape.first().copied());
+        let config = match (rows("head.hidden.weight"), rows("head.classes.weight"), rows("fc.weight")) {
+            (Some(width), Some(classes), _) => {
+                let hidden = HiddenLayer { width, rectified: false, dropout: 0.15 };
+                Self { resnet, classes, hidden: Some(hidden), pool: 16 }
+            }
+            (_, _, Some(classes)) => Self { resnet, classes, hidden: None, pool: 16 },
+            _ => return Err(crate::weights::lacking(checkpoint, &["head.hidden.weight", "head.classes.weight"])),
+        };
+        config.validate().map_err(|error| Error::format(checkpoint.path(), None, error.to_string()))?;
+        Ok(config)
+    }
+
+    /// Pixels along one cell of a photograph's grid.
+    pub fn cell(&self) -> usize {
+        self.pool * ResNetConfig::STRIDE
+    }
+
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field.
+    pub fn validate(&self) -> coral_core::Result<()> {
+        self.resnet.validate()?;
+        if !(2..=255).contains(&self.classes) {
+            return Err(Error::parameter("classes", format!("{}; expected 2 to 255", self.classes)));
+        }
+        if let Some(HiddenLayer { width, dropout, .. }) = self.hidden {
+            if width == 0 {
+                return Err(Error::parameter("hidden.width", "expected at least 1"));
+            }
+            if !(0.0..1.0).contains(&dropout) {
+                return Err(Error::parameter("hidden.dropout", format!("{dropout}; expected 0 to below 1")));
+            }
+        }
+        if self.pool == 0 {
+            return Err(Error::parameter("pool", "expected at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The network of a [`PatchNetworkConfig`].
+#[derive(Debug, Clone)]
+pub struct PatchNetwork {
+    config: PatchNetworkConfig,
+    resnet: ResNet,
+    hidden: Option<Linear>,
+    classes: Linear,
+}
+
+impl PatchNetwork {
+    /// Builds the network on the weights that `vb` gives: the encoder's, and `head.hidden` and `head.classes` or `fc`.
+    ///
+    /// # Errors
+    /// When the configuration is impossible or a weight is missing.
+    pub fn new(config: &PatchNetworkConfig, vb: &VarBuilder<'_>) -> Result<Self> {
+        config.validate().map_err(candle_core::Error::wrap)?;
+        let dim = config.resnet.dim();
+        let (hidden, classes) = match config.hidden {
+            Some(HiddenLayer { width, .. }) => (
+                Some(Linear::new(dim, width, &vb.pp("head.hidden"))?),
+                Linear::new(width, config.classes, &vb.pp("head.classes"))?,
+            ),
+            None => (None, Linear::new(dim, config.classes, &vb.pp("fc"))?),
+        };
+        Ok(Self { config: *config, resnet: ResNet::new(&config.resnet, vb)?, hidden, classes })
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &PatchNetworkConfig {
+        &self.config
+    }
+
+    /// The encoder.
+    pub fn resnet(&self) -> &ResNet {
+        &self.resnet
+    }
+
+    /// Features of the cells of N photographs of N×3×H×W normalised pixels: N×h×w×D. Margins that do not fill a cell
+    /// are left out, as published.
+    ///
+    /// # Errors
+    /// When a photograph is smaller than a cell.
+    pub fn grid_features(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
+        let map = self.resnet.features(pixels, mode)?;
+        if self.config.pool == 1 { Ok(map) } else { ops::average_pool(&map, self.config.pool) }
+    }
+
+    /// One feature per patch of N×3×H×W normalised pixels, the mean over the patch: N×D.
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn patch_features(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.resnet.features(pixels, mode)?.mean((1, 2))
+    }
+
+    /// Logits of M×D features: M×C. With `dropout`, which training asks for, values of the hidden layer are dropped at
+    /// random.
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn logits(&self, features: &Tensor, dropout: Option<&mut SeededRng>) -> Result<Tensor> {
+        let (Some(layer), Some(HiddenLayer { rectified, dropout: share, .. })) = (&self.hidden, self.config.hidden)
+        else {
+            return self.classes.forward(features);
+        };
+        let mut hidden = layer.forward(features)?;
+        if rectified {
+            hidden = ops::relu(&hidden)?;
+        }
+        if let Some(random) = dropout.filter(|_| share > 0.0) {
+            let kept = (1.0 / (1.0 - share)) as f32;
+            let mask = (0..hidden.elem_count()).map(|_| if random.chance(share) { 0.0 } else { kept });
+            let mask = Tensor::from_iter(mask, hidden.device())?.to_dtype(hidden.dtype())?;
+            hidden = (&hidden * mask.reshape(hidden.shape())?)?;
+        }
+        self.classes.forward(&hidden)
+    }
+}
