@@ -20,7 +20,7 @@ pub use sam::{
     remove_small_regions, stability_score, tile_boxes,
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
-pub use train::{Fresh, Parameters};
+pub use train::{Fresh, Gradients, Optimizer, OptimizerConfig, Parameters};
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 
 pub use candle_core;

@@ -60,14 +60,14 @@ fn buffer(len: usize) -> Vec<f32> {
 }
 
 /// Read access to the values of a contiguous f32 tensor on the CPU.
-struct Values<'a> {
+pub(crate) struct Values<'a> {
     storage: Box<dyn Deref<Target = Storage> + 'a>,
     start: usize,
     end: usize,
 }
 
 impl<'a> Values<'a> {
-    fn of(tensor: &'a Tensor) -> Result<Self> {
+    pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
             candle_core::bail!("a fused operation needs contiguous arguments, got strides {:?}", layout.stride());

@@ -29,8 +29,8 @@ impl Checkpoint {
     /// Writes all tensors to a `safetensors` file, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) when the name does not end in `.safetensors`; [`Error::Io`](coral_core::Error::Io) when
-    /// the file cannot be written.
+    /// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) when the name does not end in `.safetensors`;
+    /// [`Error::Io`](coral_core::Error::Io) when the file cannot be written.
     pub fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         expect_extension(path)?;
