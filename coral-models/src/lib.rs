@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod gradient_check;
 mod layers;
 mod ops;
 mod resize;
 mod sam;
 mod tensor;
+mod train;
 mod weights;
 
 pub use resize::{
@@ -17,6 +20,10 @@ pub use sam::{
     remove_small_regions, stability_score, tile_boxes,
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
+pub use train::{
+    CrossEntropyConfig, Reduction, SeafeatsLoss, bce_with_logits, cross_entropy, mse, nt_xent, seafeats_loss,
+    soft_cross_entropy,
+};
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 
 pub use candle_core;
