@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod gradient_check;
 mod layers;
 mod ops;
 mod resize;
@@ -20,6 +22,10 @@ pub use sam::{
     remove_small_regions, stability_score, tile_boxes,
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
+pub use train::{
+    BatchPlan, CrossEntropyConfig, LoaderConfig, Reduction, SeafeatsLoss, batch_indices, bce_with_logits,
+    cross_entropy, epoch_order, for_each_batch, mse, nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
+};
 pub use train::{Fresh, Gradients, Optimizer, OptimizerConfig, Parameters};
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 

@@ -4,6 +4,8 @@ use coral_core::testing::GoldenCase;
 
 #[path = "golden/coralscop_amg.rs"]
 mod coralscop_amg;
+#[path = "golden/losses.rs"]
+mod losses;
 #[path = "golden/resize.rs"]
 mod resize;
 #[path = "golden/resnet.rs"]

@@ -1,0 +1,13 @@
+//! Losses: scalars that gradients flow back from, composed of operations whose gradients are right in candle.
+
+mod binary;
+mod contrastive;
+mod cross_entropy;
+mod seafeats;
+mod softmax;
+mod targets;
+
+pub use binary::{bce_with_logits, mse};
+pub use contrastive::nt_xent;
+pub use cross_entropy::{CrossEntropyConfig, Reduction, cross_entropy, soft_cross_entropy};
+pub use seafeats::{SeafeatsLoss, seafeats_loss};
