@@ -1,8 +1,10 @@
 //! What training a network needs besides the network.
 
+mod augmentation;
 mod batches;
 mod loss;
 
+pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
 pub use batches::{BatchPlan, LoaderConfig, batch_indices, epoch_order, for_each_batch, weighted_order};
 pub use loss::{
     CrossEntropyConfig, Reduction, SeafeatsLoss, bce_with_logits, cross_entropy, mse, nt_xent, seafeats_loss,
