@@ -6,12 +6,14 @@
 
 mod arithmetic;
 mod axis;
+mod convolve;
 mod coordinates;
 mod filter;
 mod image;
 mod passes;
 mod plane;
 
+pub(crate) use convolve::convolve_image;
 pub use filter::PillowFilter;
 pub use image::{OpenCvInterpolation, resize_image, resize_image_opencv};
 pub use plane::{Interpolation, PlaneResampler, resize_plane};

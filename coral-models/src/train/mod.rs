@@ -1,5 +1,6 @@
 //! What training a network needs besides the network: variables, gradients, optimisers, losses and batches.
 
+mod augmentation;
 mod batches;
 mod gradients;
 mod in_place;
@@ -10,6 +11,7 @@ mod parameters;
 mod sources;
 mod update;
 
+pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
 pub use batches::{BatchPlan, LoaderConfig, batch_indices, epoch_order, for_each_batch, weighted_order};
 pub use gradients::Gradients;
 pub use loss::{
