@@ -74,6 +74,14 @@ pub(crate) fn convolve(x: &Tensor, weight: &Tensor, window: Window) -> Result<Te
 
 /// The same from the tensor library's own operations, for other devices and types.
 fn composed(x: &Tensor, weight: &Tensor, window: Window) -> Result<Tensor> {
+    let taps = shifted(x, window)?;
+    let packed = weight.permute((2, 3, 1, 0))?.contiguous()?.reshape(((), weight.dims()[0]))?;
+    let (batch, rows, columns, _) = taps[0].dims4()?;
+    Tensor::cat(&taps, 3)?.flatten(0, 2)?.matmul(&packed)?.reshape((batch, rows, columns, ()))
+}
+
+/// For every tap of a window the values of N×H×W×C that come under it: N×rows×columns×C, zeros outside the image.
+pub(in crate::ops) fn shifted(x: &Tensor, window: Window) -> Result<Vec<Tensor>> {
     let Window { kernel: [down, across], stride, padding } = window;
     let (batch, height, width, channels) = x.dims4()?;
     let [rows, columns] = window.output([height, width])?;
@@ -82,15 +90,12 @@ fn composed(x: &Tensor, weight: &Tensor, window: Window) -> Result<Tensor> {
     let margin = |far: usize, side: usize| far.saturating_sub(side + padding);
     let padded = x.pad_with_zeros(1, padding, margin(far_rows, height))?;
     let padded = padded.pad_with_zeros(2, padding, margin(far_columns, width))?;
-    let mut taps = Vec::with_capacity(down * across);
-    for tap in 0..down * across {
+    let tap = |tap: usize| {
         let shifted = padded.narrow(1, tap / across, rows * stride)?.narrow(2, tap % across, columns * stride)?;
         let grid = shifted.contiguous()?.reshape((batch * rows, stride, columns, stride, channels))?;
-        taps.push(grid.narrow(1, 0, 1)?.narrow(3, 0, 1)?.contiguous()?.reshape((batch * rows * columns, channels))?);
-    }
-    let patches = Tensor::cat(&taps, 1)?;
-    let packed = weight.permute((2, 3, 1, 0))?.contiguous()?.reshape(((), weight.dims()[0]))?;
-    patches.matmul(&packed)?.reshape((batch, rows, columns, ()))
+        grid.narrow(1, 0, 1)?.narrow(3, 0, 1)?.contiguous()?.reshape((batch, rows, columns, channels))
+    };
+    (0..down * across).map(tap).collect()
 }
 
 impl CustomOp1 for Convolution {

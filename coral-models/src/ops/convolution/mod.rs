@@ -6,6 +6,7 @@ mod layer;
 mod trained;
 mod window;
 
+pub(super) use layer::shifted;
 pub(crate) use layer::{Convolution, convolve};
 pub(crate) use window::{Geometry, Window};
 

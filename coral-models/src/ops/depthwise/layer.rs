@@ -1,16 +1,19 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Derived, Values, buffer, fusible, values};
+use super::trained::Differentiable;
+use crate::ops::convolution::{Window, shifted};
+use crate::ops::real::is_native;
+use crate::ops::{Derived, Values, buffer, fusible, values};
 
 /// A 3×3 convolution of every channel by itself over N×H×W×C values, padded with one row and column of zeros on each
 /// side.
 #[derive(Debug, Clone)]
 pub(crate) struct Depthwise {
     /// 9×C: the taps row by row.
-    pub(super) weight: Derived,
-    pub(super) bias: Tensor,
-    pub(super) stride: usize,
+    pub(in crate::ops) weight: Derived,
+    pub(in crate::ops) bias: Tensor,
+    pub(in crate::ops) stride: usize,
 }
 
 /// Channels whose sums stay in registers.
@@ -38,10 +41,24 @@ impl Depthwise {
         if fusible(&[x, &weight, &self.bias]) && x.elem_count() > 0 {
             return x.contiguous()?.apply_op1_no_bwd(self);
         }
-        let kernel = weight.t()?.contiguous()?.reshape((channels, 1, 3, 3))?;
-        let planes = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&kernel, 1, self.stride, 1, channels)?;
-        planes.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)
+        let window = Window::square(3, self.stride, 1);
+        convolve(&x.contiguous()?, &weight.contiguous()?, window)?.broadcast_add(&self.bias)
     }
+}
+
+/// The convolution of every channel of N×H×W×C values by itself with taps×C weights, through which gradients pass.
+fn convolve(x: &Tensor, weight: &Tensor, window: Window) -> Result<Tensor> {
+    if is_native(&[x, weight]) { x.apply_op2(weight, Differentiable(window)) } else { composed(x, weight, window) }
+}
+
+/// The same from the tensor library's own operations, for other devices and types.
+fn composed(x: &Tensor, weight: &Tensor, window: Window) -> Result<Tensor> {
+    let taps = shifted(x, window)?;
+    let first = taps[0].broadcast_mul(&weight.narrow(0, 0, 1)?.squeeze(0)?)?;
+    taps.iter()
+        .enumerate()
+        .skip(1)
+        .try_fold(first, |sum, (tap, values)| sum + values.broadcast_mul(&weight.narrow(0, tap, 1)?.squeeze(0)?)?)
 }
 
 impl CustomOp1 for Depthwise {
@@ -71,16 +88,16 @@ impl CustomOp1 for Depthwise {
 
 /// Borrowed weights, as in [`Depthwise`].
 #[derive(Clone, Copy)]
-pub(super) struct Kernel<'a> {
-    pub(super) weight: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) stride: usize,
+pub(in crate::ops) struct Kernel<'a> {
+    pub(in crate::ops) weight: &'a [f32],
+    pub(in crate::ops) bias: &'a [f32],
+    pub(in crate::ops) stride: usize,
 }
 
 impl Kernel<'_> {
     /// One output row from the rows above, at and below it, which are absent outside the image.
     #[inline(always)]
-    pub(super) fn row(self, rows: [Option<&[f32]>; 3], out: &mut [f32]) {
+    pub(in crate::ops) fn row(self, rows: [Option<&[f32]>; 3], out: &mut [f32]) {
         let channels = self.bias.len();
         for (x, pixel) in out.chunks_exact_mut(channels).enumerate() {
             let left = x * self.stride;
@@ -130,7 +147,8 @@ impl Kernel<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, random, tracked};
+    use crate::ops::testing::{assert_close, check_gradients, random, tracked};
+    use candle_core::DType;
 
     #[test]
     fn fused_equals_composed() {
@@ -141,6 +159,24 @@ mod tests {
             let (weight, bias) = (random(&[channels, 1, 3, 3], 2), random(&[channels], 3));
             let conv = Depthwise::new(&weight, &bias, stride).unwrap();
             assert_close(&conv.forward(&x).unwrap(), &conv.forward(&tracked(&x)).unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        for (shape, stride) in
+            [([2, 5, 8, 3], 1), ([1, 7, 6, 2], 2), ([2, 6, 5, 1], 2), ([1, 1, 1, 2], 1), ([1, 9, 4, 2], 3)]
+        {
+            let x = random(&shape, 1).to_dtype(DType::F64).unwrap();
+            let weight = random(&[9, shape[3]], 2).to_dtype(DType::F64).unwrap();
+            let window = Window::square(3, stride, 1);
+            check_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
+            check_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
+            assert_close(
+                &convolve(&x, &weight, window).unwrap().to_dtype(DType::F32).unwrap(),
+                &composed(&x, &weight, window).unwrap().to_dtype(DType::F32).unwrap(),
+                1e-6,
+            );
         }
     }
 
