@@ -14,6 +14,8 @@ pub mod hub;
 mod images;
 mod jpeg_end;
 mod label_maps;
+mod parallel;
+mod photographs;
 mod pictures;
 mod png_name;
 mod points;
@@ -32,6 +34,9 @@ pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
+pub use photographs::{
+    Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,
+};
 pub use pictures::{
     ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
 };
