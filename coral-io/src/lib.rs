@@ -41,4 +41,7 @@ pub use pictures::{
     ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
-pub use synthetic::{GrowthForm, SyntheticReef, SyntheticReefConfig, SyntheticReefDataset, SyntheticScene};
+pub use synthetic::{
+    GrowthForm, MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
+    SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,
+};
