@@ -19,6 +19,8 @@ mod photographs;
 mod pictures;
 mod png_name;
 mod points;
+mod splits;
+mod subset;
 mod synthetic;
 mod text;
 
@@ -41,6 +43,8 @@ pub use pictures::{
     ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
+pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
+pub use subset::Subset;
 pub use synthetic::{
     GrowthForm, MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
     SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,

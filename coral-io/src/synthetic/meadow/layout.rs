@@ -22,7 +22,7 @@ pub(super) struct Meadow {
 }
 
 impl Meadow {
-    /// A meadow that covers `cover` of the places that `counts` holds for.
+    /// Clumps of about this width at random places.
     pub(super) fn new(view: &View, clump_m: f32, rng: &mut SeededRng) -> Self {
         let turn = rng.uniform() as f32;
         let rise = rng.range(0.0, 0.5) as f32 / view.extent().norm();

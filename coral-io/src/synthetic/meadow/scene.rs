@@ -42,7 +42,7 @@ impl MeadowScene {
     ///
     /// # Errors
     /// Those of [`patch_truth`].
-    pub fn patch_truth(&self, grid: &PatchGrid, majority: f32) -> Result<LabelMap> {
+    pub fn patch_truth(&self, grid: PatchGrid, majority: f32) -> Result<LabelMap> {
         patch_truth(&self.labels, grid, majority)
     }
 }
@@ -65,7 +65,7 @@ impl MeadowScene {
 /// assert_eq!(meadow.class_set().name(3), "Strappy");
 /// let scene = meadow.generate(3, 7)?;
 /// assert_eq!((scene.image.dimensions(), scene.labels.dim(), scene.class), ((160, 100), (100, 160), 3));
-/// let truth = scene.patch_truth(&PatchGrid::SEACLIP, 0.5)?;
+/// let truth = scene.patch_truth(PatchGrid::SEACLIP, 0.5)?;
 /// let wrong = truth.iter().filter(|&&class| class != scene.class).count();
 /// assert!(wrong > 0 && wrong < truth.len());
 /// # Ok::<(), coral_core::Error>(())

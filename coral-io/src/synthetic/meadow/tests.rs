@@ -61,7 +61,7 @@ fn the_label_is_wrong_for_about_the_configured_share() {
         let mut shares = Vec::new();
         for seed in 0..8 {
             let scene = meadow.generate(class, seed).unwrap();
-            let truth = scene.patch_truth(&PatchGrid::SEACLIP, 0.5).unwrap();
+            let truth = scene.patch_truth(PatchGrid::SEACLIP, 0.5).unwrap();
             shares.push(truth.iter().filter(|&&one| one == 0).count() as f32 / truth.len() as f32);
         }
         let mean = shares.iter().sum::<f32>() / 8.0;

@@ -13,11 +13,11 @@ use coral_core::{ClassId, Error, LabelMap, PatchGrid, Rect, Result, Size, UNLABE
 /// use coral_core::{PatchGrid, ndarray::array};
 /// let labels = array![[0, 0, 2, 2], [0, 1, 2, 0]];
 /// let grid = PatchGrid::Split { rows: 1, columns: 2 };
-/// assert_eq!(coral_io::patch_truth(&labels, &grid, 0.5)?, array![[0, 2]]);
-/// assert_eq!(coral_io::patch_truth(&labels, &grid, 0.25)?, array![[1, 2]]);
+/// assert_eq!(coral_io::patch_truth(&labels, grid, 0.5)?, array![[0, 2]]);
+/// assert_eq!(coral_io::patch_truth(&labels, grid, 0.25)?, array![[1, 2]]);
 /// # Ok::<(), coral_core::Error>(())
 /// ```
-pub fn patch_truth(labels: &LabelMap, grid: &PatchGrid, majority: f32) -> Result<LabelMap> {
+pub fn patch_truth(labels: &LabelMap, grid: PatchGrid, majority: f32) -> Result<LabelMap> {
     if !(0.0..=1.0).contains(&majority) {
         return Err(Error::parameter("majority", format!("expected 0..=1, got {majority}")));
     }
@@ -54,17 +54,17 @@ mod tests {
     fn unlabelled_pixels_do_not_count() {
         let labels = array![[255, 255, 255, 3], [255, 255, 255, 0]];
         let grid = PatchGrid::Split { rows: 1, columns: 2 };
-        assert_eq!(patch_truth(&labels, &grid, 0.5).unwrap(), array![[255, 3]]);
-        assert_eq!(patch_truth(&labels, &grid, 0.6).unwrap(), array![[255, 0]]);
-        assert_eq!(patch_truth(&array![[2, 1]], &PatchGrid::Split { rows: 1, columns: 1 }, 0.0).unwrap(), array![[1]]);
-        assert_eq!(patch_truth(&array![[0]], &PatchGrid::Split { rows: 1, columns: 1 }, 0.0).unwrap(), array![[0]]);
+        assert_eq!(patch_truth(&labels, grid, 0.5).unwrap(), array![[255, 3]]);
+        assert_eq!(patch_truth(&labels, grid, 0.6).unwrap(), array![[255, 0]]);
+        assert_eq!(patch_truth(&array![[2, 1]], PatchGrid::Split { rows: 1, columns: 1 }, 0.0).unwrap(), array![[1]]);
+        assert_eq!(patch_truth(&array![[0]], PatchGrid::Split { rows: 1, columns: 1 }, 0.0).unwrap(), array![[0]]);
     }
 
     #[test]
     fn wrong_input_is_named() {
         let labels = LabelMap::zeros((2, 2));
         let text = |rows, majority| {
-            patch_truth(&labels, &PatchGrid::Split { rows, columns: 1 }, majority).unwrap_err().to_string()
+            patch_truth(&labels, PatchGrid::Split { rows, columns: 1 }, majority).unwrap_err().to_string()
         };
         assert!(text(1, f32::NAN).contains("`majority`: expected 0..=1, got NaN"));
         assert!(text(3, 0.5).contains("too small for 1x3 patches"));
