@@ -160,10 +160,8 @@ pub fn image_files(folder: impl AsRef<Path>) -> Result<BTreeMap<String, PathBuf>
     }
     paths.sort();
     for path in paths {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let is_image = matches!(extension.as_str(), "png" | "jpg" | "jpeg" | "tif" | "tiff" | "bmp");
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if !is_image || stem.starts_with('.') || path.is_dir() {
+        if !is_image_name(&path) || stem.starts_with('.') || path.is_dir() {
             continue;
         }
         if let Some(other) = found.insert(stem, path.clone()) {
@@ -171,6 +169,12 @@ pub fn image_files(folder: impl AsRef<Path>) -> Result<BTreeMap<String, PathBuf>
         }
     }
     Ok(found)
+}
+
+/// Whether a file has the extension of a format that is read.
+pub(crate) fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    matches!(extension.as_str(), "png" | "jpg" | "jpeg" | "tif" | "tiff" | "bmp")
 }
 
 #[cfg(test)]

@@ -14,9 +14,13 @@ pub mod hub;
 mod images;
 mod jpeg_end;
 mod label_maps;
+mod parallel;
+mod photographs;
 mod pictures;
 mod png_name;
 mod points;
+mod splits;
+mod subset;
 mod synthetic;
 mod text;
 
@@ -32,8 +36,16 @@ pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
+pub use photographs::{
+    Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,
+};
 pub use pictures::{
     ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
-pub use synthetic::{GrowthForm, SyntheticReef, SyntheticReefConfig, SyntheticReefDataset, SyntheticScene};
+pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
+pub use subset::Subset;
+pub use synthetic::{
+    GrowthForm, MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
+    SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,
+};

@@ -38,16 +38,16 @@ pub(crate) struct Canvas {
 
 /// A straight, tapered piece of a blade or branch.
 #[derive(Debug, Clone, Copy)]
-struct Stroke {
-    from: P2,
-    to: P2,
+pub(crate) struct Stroke {
+    pub(crate) from: P2,
+    pub(crate) to: P2,
     /// Half the width at either end, metres.
-    radii: [f32; 2],
+    pub(crate) radii: [f32; 2],
     /// Height at either end, metres.
-    heights: [f32; 2],
+    pub(crate) heights: [f32; 2],
     /// Position along the whole blade at either end, 0..1.
-    along: [f32; 2],
-    tone: f32,
+    pub(crate) along: [f32; 2],
+    pub(crate) tone: f32,
 }
 
 impl Canvas {
@@ -61,13 +61,13 @@ impl Canvas {
     }
 
     /// The name of the next object.
-    fn next_object(&mut self) -> u32 {
+    pub(crate) fn next_object(&mut self) -> u32 {
         self.objects += 1;
         self.objects
     }
 
     /// Puts `texel(place, current)` wherever it is higher than what is there.
-    fn paint(&mut self, centre: P2, reach: f32, texel: impl Fn(P2, &Texel) -> Option<Texel>) {
+    pub(crate) fn paint(&mut self, centre: P2, reach: f32, texel: impl Fn(P2, &Texel) -> Option<Texel>) {
         let (columns, rows) = self.view.window(centre, reach);
         for y in rows {
             for x in columns.clone() {
@@ -115,6 +115,7 @@ impl Canvas {
                 width: 0.5 * colony.grain,
                 height: foot + 0.5 * colony.radius,
                 tone: 0.0,
+                class: BRANCHING,
             };
             self.add_branch(shoot, object, 2, &mut rng);
         }
@@ -133,12 +134,13 @@ impl Canvas {
             along: [tip - 0.5, tip],
             tone: 0.0,
         };
-        self.add_stroke(stroke, object, BRANCHING);
+        self.add_stroke(stroke, object, shoot.class);
         if forks > 0 {
             for side in [-1.0, 1.0] {
                 let turn = shoot.turn + side * rng.range(0.05, 0.13) as f32;
                 let length = shoot.length * rng.range(0.55, 0.85) as f32;
-                let fork = Shoot { from: to, turn, length, width: 0.85 * shoot.width, height: rise, tone: 0.0 };
+                let width = 0.85 * shoot.width;
+                let fork = Shoot { from: to, turn, length, width, height: rise, ..shoot };
                 self.add_branch(fork, object, forks - 1, rng);
             }
         }
@@ -175,12 +177,14 @@ impl Canvas {
                 width: rng.range(0.0022, 0.0052) as f32,
                 height: ground.at(from).height + rng.range(0.01, 0.035) as f32,
                 tone: rng.uniform() as f32,
+                class: SEAGRASS,
             };
             self.add_blade(shoot, object, rng.range(-0.05, 0.05) as f32);
         }
     }
 
-    fn add_blade(&mut self, shoot: Shoot, object: u32, bend: f32) {
+    /// A ribbon that bends by `bend` turns from piece to piece.
+    pub(crate) fn add_blade(&mut self, shoot: Shoot, object: u32, bend: f32) {
         const PIECES: u32 = 4;
         let (mut from, mut turn) = (shoot.from, shoot.turn);
         for piece in 0..PIECES {
@@ -197,7 +201,7 @@ impl Canvas {
                 along: [a, b],
                 tone: shoot.tone,
             };
-            self.add_stroke(stroke, object, SEAGRASS);
+            self.add_stroke(stroke, object, shoot.class);
             (from, turn) = (to, turn + bend);
         }
     }
@@ -220,7 +224,7 @@ impl Canvas {
         });
     }
 
-    fn add_stroke(&mut self, stroke: Stroke, object: u32, class: ClassId) {
+    pub(crate) fn add_stroke(&mut self, stroke: Stroke, object: u32, class: ClassId) {
         // Blades thinner than a pixel would show as dots.
         let thinnest = 0.45 / self.view.ppm;
         let radii = stroke.radii.map(|r| r.max(thinnest));
@@ -244,11 +248,12 @@ impl Canvas {
 
 /// Where a blade or branch starts and how it grows.
 #[derive(Debug, Clone, Copy)]
-struct Shoot {
-    from: P2,
-    turn: f32,
-    length: f32,
-    width: f32,
-    height: f32,
-    tone: f32,
+pub(crate) struct Shoot {
+    pub(crate) from: P2,
+    pub(crate) turn: f32,
+    pub(crate) length: f32,
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+    pub(crate) tone: f32,
+    pub(crate) class: ClassId,
 }

@@ -2,6 +2,7 @@ use coral_core::{ClassId, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::classes;
+use super::water::{Tilt, Water};
 
 /// How a coral colony grows; each form is a class of the synthetic reef.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,14 +93,12 @@ impl Default for SyntheticReefConfig {
 }
 
 impl SyntheticReefConfig {
+    pub(crate) fn water(&self) -> Water {
+        let Self { extent_m, depth_m, turbidity, blur, noise, .. } = *self;
+        Water { extent_m, depth_m, turbidity, blur, noise, view: Tilt::NONE, gain: [1.0; 3] }
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
-        let within = |name: &str, value: f32, low: f32, high: f32| {
-            if (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::parameter(name, format!("expected a number in {low}..={high}, got {value}")))
-            }
-        };
         within("extent_m", self.extent_m, 0.2, 10.0)?;
         within("coral_cover", self.coral_cover, 0.0, 0.9)?;
         within("seagrass_cover", self.seagrass_cover, 0.0, 0.9)?;
@@ -108,12 +107,7 @@ impl SyntheticReefConfig {
         within("turbidity", self.turbidity, 0.0, 1.0)?;
         within("blur", self.blur, 0.0, 20.0)?;
         within("noise", self.noise, 0.0, 60.0)?;
-        let Size { width, height } = self.size;
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 || pixels > 1 << 26 {
-            let reason = format!("expected 1 to {} pixels, got {}", 1 << 26, self.size);
-            return Err(Error::parameter("size", reason));
-        }
+        can_be_drawn(self.size)?;
         if self.growth_forms.is_empty() && self.coral_cover > 0.0 {
             return Err(Error::parameter(
                 "growth_forms",
@@ -122,6 +116,24 @@ impl SyntheticReefConfig {
         }
         Ok(())
     }
+}
+
+/// Checks that a setting lies in its range.
+pub(super) fn within(name: &str, value: f32, low: f32, high: f32) -> Result<()> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::parameter(name, format!("expected a number in {low}..={high}, got {value}")))
+    }
+}
+
+/// Checks that a picture of this size has pixels, and not too many.
+pub(super) fn can_be_drawn(size: Size) -> Result<()> {
+    let pixels = u64::from(size.width) * u64::from(size.height);
+    if pixels == 0 || pixels > 1 << 26 {
+        return Err(Error::parameter("size", format!("expected 1 to {} pixels, got {size}", 1 << 26)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

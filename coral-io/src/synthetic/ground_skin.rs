@@ -54,7 +54,8 @@ impl GroundSkin {
         skin
     }
 
-    fn sand_bed(&self, p: P2) -> Skin {
+    /// Bare sand, without the shards and shells on it.
+    pub(crate) fn sand_bed(&self, p: P2) -> Skin {
         let seed = self.seed ^ 0x5A;
         let stain = self.fractal(3.0, 3).at(p, seed);
         let grain = self.fractal(90.0, 3).at(p, seed ^ 1);

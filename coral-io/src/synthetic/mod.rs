@@ -11,6 +11,7 @@ mod dataset;
 mod geometry;
 mod ground;
 mod ground_skin;
+mod meadow;
 mod noise;
 mod placement;
 mod reef;
@@ -20,6 +21,7 @@ mod water;
 
 pub use config::{GrowthForm, SyntheticReefConfig};
 pub use dataset::SyntheticReefDataset;
+pub use meadow::{MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, patch_truth};
 pub use reef::{SyntheticReef, SyntheticScene};
 
 #[cfg(test)]

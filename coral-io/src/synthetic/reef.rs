@@ -129,7 +129,7 @@ impl SyntheticReef {
         let light = Light { drift: rng.range(-0.9, 0.9) as f32, elevation: rng.range(0.8, 1.4) as f32 };
         let lit = shade(&relief.mapv(|height| height * view.ppm), light, view.ppm);
         let scene = Scene { view, colors: skins.mapv(|skin| skin.color), heights: &relief, lit };
-        photograph(&scene, &self.config, rng.bits() as u32)
+        photograph(&scene, &self.config.water(), rng.bits() as u32)
     }
 }
 
