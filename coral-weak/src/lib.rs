@@ -22,9 +22,11 @@ mod rectify;
 mod registry;
 mod samples;
 mod sampling;
+mod similarity_labels;
 mod slic;
 mod superpixel_propagator;
 mod superpixels;
+mod templates;
 
 pub use classical_features::{ClassicalFeatures, ClassicalFeaturesConfig};
 pub use delaunay::delaunay_triangles;
@@ -49,6 +51,8 @@ pub use prompt_propagator::{
 pub use rectify::{rectify, segment_features};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
+pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
 pub use superpixels::{Adjacency, Superpixels};
+pub use templates::{TemplateBundler, Templates};
