@@ -3,6 +3,8 @@
 mod between;
 mod blur;
 mod classical_features;
+mod coarse_inference;
+mod constant_classifier;
 mod delaunay;
 mod ensemble;
 mod feature_rows;
@@ -22,6 +24,7 @@ mod rectify;
 mod registry;
 mod samples;
 mod sampling;
+mod sea_feats;
 mod similarity_labels;
 mod slic;
 mod superpixel_propagator;
@@ -29,6 +32,8 @@ mod superpixels;
 mod templates;
 
 pub use classical_features::{ClassicalFeatures, ClassicalFeaturesConfig};
+pub use coarse_inference::{classify_patches, grid_map};
+pub use constant_classifier::ConstantClassifier;
 pub use delaunay::delaunay_triangles;
 pub use ensemble::{Ensemble, vote_labels};
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
@@ -51,6 +56,7 @@ pub use prompt_propagator::{
 pub use rectify::{rectify, segment_features};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
+pub use sea_feats::{CellCounts, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, bundle_templates};
 pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};

@@ -1,0 +1,4 @@
+//! Training from one label per photograph, on a made-up seabed.
+
+mod sea_feats;
+mod seagrass;
