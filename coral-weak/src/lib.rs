@@ -19,6 +19,7 @@ mod multi_level;
 mod nearest;
 mod parallel;
 mod points;
+mod prompt_groups;
 mod prompt_propagator;
 mod rectify;
 mod registry;
@@ -27,9 +28,11 @@ mod sampling;
 mod sea_feats;
 mod similarity_labels;
 mod slic;
+mod softmax;
 mod superpixel_propagator;
 mod superpixels;
 mod templates;
+mod zero_shot;
 
 pub use classical_features::{ClassicalFeatures, ClassicalFeaturesConfig};
 pub use coarse_inference::{classify_patches, grid_map};
@@ -50,6 +53,7 @@ pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
 };
@@ -62,3 +66,4 @@ pub use slic::{SlicConfig, slic, slic_lab};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
 pub use superpixels::{Adjacency, Superpixels};
 pub use templates::{TemplateBundler, Templates};
+pub use zero_shot::{GroupRule, ZeroShotConfig, ZeroShotLabeler, prompt_group_labels};
