@@ -21,10 +21,12 @@ mod parallel;
 mod points;
 mod prompt_groups;
 mod prompt_propagator;
+mod recorded_patches;
 mod rectify;
 mod registry;
 mod samples;
 mod sampling;
+mod sea_clip;
 mod sea_feats;
 mod similarity_labels;
 mod slic;
@@ -57,9 +59,11 @@ pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
 };
+pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
+pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{CellCounts, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, bundle_templates};
 pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
