@@ -1,0 +1,313 @@
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coral_core::{
+    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, LabelMap, LabeledPhotograph,
+    Progress, Result, SeededRng, TrainGridClassifier, UNLABELED,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates};
+
+/// Settings of [`SeaFeats`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SeaFeatsConfig {
+    /// How patches are told from background.
+    pub similarity: SimilarityConfig,
+    /// Passes over the photographs, at least 1.
+    pub epochs: usize,
+    /// The first pass; above 0 to go on where an interrupted training stopped.
+    pub start_epoch: usize,
+    /// Fixes the order of the photographs, and whatever else the classifier draws.
+    pub seed: u64,
+}
+
+impl Default for SeaFeatsConfig {
+    /// The paper's 150 epochs, threshold 0.6.
+    fn default() -> Self {
+        Self { similarity: SimilarityConfig::default(), epochs: 150, start_epoch: 0, seed: 0 }
+    }
+}
+
+/// The labels that patches got while a classifier was trained on them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellCounts {
+    /// Patches per class.
+    pub labeled: Vec<u64>,
+    /// Patches without label.
+    pub abstained: u64,
+    /// Patches of photographs of other classes that were labelled background.
+    pub relabeled: u64,
+    /// Patches of photographs of other classes than background.
+    pub foreground: u64,
+}
+
+impl CellCounts {
+    /// The share of the patches in photographs of other classes that became background, 0..=1.
+    ///
+    /// A training that works settles at the true share; 0 or 1 throughout says that the features do not tell classes apart.
+    pub fn relabeled_share(&self) -> f64 {
+        self.relabeled as f64 / self.foreground.max(1) as f64
+    }
+}
+
+/// What one epoch of [`SeaFeats`] did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeaFeatsEpoch {
+    /// Which epoch, from 0.
+    pub epoch: usize,
+    /// What the classifier reports.
+    pub report: EpochReport,
+    /// The templates that this epoch's labels were taken with.
+    pub templates: Templates,
+    /// The labels of this epoch.
+    pub labels: CellCounts,
+    /// Photographs per class.
+    pub photographs: Vec<u64>,
+}
+
+/// Trains a classifier of patches from one label per photograph.
+///
+/// Every epoch takes the classifier's own features of all photographs, averages them to one template per
+/// class, and then trains the classifier on labels that each patch gets by comparing its features with two templates: that of
+/// its photograph's class and that of the background ([`similarity_labels`](crate::similarity_labels)). Photographs labelled as background are needed.
+///
+/// # Examples
+/// ```
+/// use coral_weak::{SeaFeats, SeaFeatsConfig};
+/// assert!(SeaFeats::new(SeaFeatsConfig::default()).is_ok());
+/// let error = SeaFeats::new(SeaFeatsConfig { epochs: 0, ..Default::default() }).unwrap_err();
+/// assert_eq!(error.to_string(), "invalid parameter `epochs`: expected at least 1, got 0");
+/// ```
+///
+/// # References
+/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeaFeats {
+    config: SeaFeatsConfig,
+}
+
+impl SeaFeats {
+    /// A training with these settings.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field.
+    pub fn new(config: SeaFeatsConfig) -> Result<Self> {
+        config.similarity.validate()?;
+        check_epochs(config.start_epoch, config.epochs)?;
+        Ok(Self { config })
+    }
+
+    /// Runs all epochs, from the first one set.
+    ///
+    /// `observe` gets every epoch and the classifier after it, to save a checkpoint or to end the training with
+    /// [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later and sets
+    /// `start_epoch` to the next epoch gets what an uninterrupted training gives.
+    ///
+    /// # Errors
+    /// Those of [`SeaFeats::epoch`] and of `observe`.
+    pub fn fit<M: TrainGridClassifier + ?Sized>(
+        &self,
+        model: &mut M,
+        photographs: &dyn Dataset<Item = LabeledPhotograph>,
+        progress: &dyn Progress,
+        mut observe: impl FnMut(&SeaFeatsEpoch, &M) -> Result<ControlFlow<()>>,
+    ) -> Result<Vec<SeaFeatsEpoch>> {
+        let mut epochs = Vec::new();
+        for epoch in self.config.start_epoch..self.config.epochs {
+            let done = self.epoch(model, photographs, epoch, progress)?;
+            let flow = observe(&done, model)?;
+            epochs.push(done);
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(epochs)
+    }
+
+    /// Runs one epoch: features and templates of all photographs, then one pass of training.
+    ///
+    /// # Errors
+    /// Those of [`bundle_templates`], before any training; those of the classifier.
+    pub fn epoch<M: TrainGridClassifier + ?Sized>(
+        &self,
+        model: &mut M,
+        photographs: &dyn Dataset<Item = LabeledPhotograph>,
+        epoch: usize,
+        progress: &dyn Progress,
+    ) -> Result<SeaFeatsEpoch> {
+        let span = tracing::info_span!("sea_feats", epoch);
+        let _guard = span.enter();
+        let num_classes = model.num_classes();
+        let background = self.config.similarity.background;
+        let bundler = bundle_templates(&*model, num_classes, photographs, progress)?;
+        check_classes(bundler.photographs(), background)?;
+        let labeler = SimilarityLabeler::new(bundler.finish()?, self.config.similarity)?;
+        let counting = CountingLabeler::new(&labeler, num_classes, background);
+        let observed = Observed { photographs, progress };
+        progress.start(photographs.len() as u64, "training photographs");
+        let report = model.fit_epoch(&observed, &counting, epoch_seed(self.config.seed, epoch));
+        progress.finish();
+        let (report, labels) = (report?, counting.counts());
+        tracing::debug!(loss = report.loss, relabeled = labels.relabeled_share(), "trained");
+        let templates = labeler.templates().clone();
+        Ok(SeaFeatsEpoch { epoch, report, templates, labels, photographs: bundler.photographs().to_vec() })
+    }
+}
+
+/// Checks the passes of a training loop.
+pub(crate) fn check_epochs(start: usize, epochs: usize) -> Result<()> {
+    if epochs == 0 {
+        return Err(Error::parameter("epochs", "expected at least 1, got 0"));
+    }
+    if start > epochs {
+        return Err(Error::parameter("start_epoch", format!("expected at most `epochs` = {epochs}, got {start}")));
+    }
+    Ok(())
+}
+
+/// The seed of one epoch: does not depend on the epochs before, so that a training can be resumed.
+pub(crate) fn epoch_seed(seed: u64, epoch: usize) -> u64 {
+    SeededRng::stream(seed, epoch as u64).bits()
+}
+
+/// The mean feature vectors of all photographs, by class. `progress` counts photographs.
+///
+/// # Errors
+/// [`Error::InvalidInput`] naming the photograph of a class past the last, or whose features hold NaN; [`Error::InvalidInput`] when there
+/// is no photograph; the errors of `extractor` and of loading a photograph.
+pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
+    extractor: &E,
+    num_classes: usize,
+    photographs: &dyn Dataset<Item = LabeledPhotograph>,
+    progress: &dyn Progress,
+) -> Result<TemplateBundler> {
+    if photographs.is_empty() {
+        return Err(Error::input("photographs", "at least one is needed, got none"));
+    }
+    let mut bundler = TemplateBundler::new(num_classes, extractor.dim())?;
+    progress.start(photographs.len() as u64, "photographs");
+    let mut add = |index: usize| {
+        let photograph = photographs.get(index)?;
+        check_class(photographs, index, photograph.class, num_classes)?;
+        bundler.add(&extractor.extract(&photograph.image)?, photograph.class)?;
+        progress.advance(1);
+        Ok(())
+    };
+    // One after the other: the extractor is parallel itself, and photographs are large.
+    let added = (0..photographs.len()).try_for_each(&mut add);
+    progress.finish();
+    added.map(|()| bundler)
+}
+
+/// Checks that a photograph's class is one of the classifier's.
+pub(crate) fn check_class(
+    photographs: &dyn Dataset<Item = LabeledPhotograph>,
+    index: usize,
+    class: ClassId,
+    num_classes: usize,
+) -> Result<()> {
+    if usize::from(class) < num_classes {
+        return Ok(());
+    }
+    let name = photographs.name(index)?;
+    let reason = format!("{name} has class {class}; expected a class below {num_classes}");
+    Err(Error::input("photographs", reason))
+}
+
+/// Checks that every class, the background among them, has photographs.
+fn check_classes(photographs: &[u64], background: ClassId) -> Result<()> {
+    let fail = |reason: String| Err(Error::input("photographs", reason));
+    if usize::from(background) >= photographs.len() {
+        let reason = format!("{background} is past the classifier's {} classes", photographs.len());
+        return Err(Error::parameter("background", reason));
+    }
+    if photographs.len() == 1 {
+        return Err(Error::parameter("num_classes", "the classifier has one class; expected background and another"));
+    }
+    if photographs[usize::from(background)] == 0 {
+        return fail(format!("none is labelled background (class {background}); its template needs at least one"));
+    }
+    let present = photographs.iter().filter(|&&count| count > 0).count();
+    if present == 1 {
+        return fail("all have the same class; expected background and at least one other".into());
+    }
+    match photographs.iter().position(|&count| count == 0) {
+        Some(class) => fail(format!("none has class {class}; every class of the classifier needs at least one")),
+        None => Ok(()),
+    }
+}
+
+/// Passes labels on and counts them.
+struct CountingLabeler<'a> {
+    labeler: &'a SimilarityLabeler,
+    background: ClassId,
+    labeled: Vec<AtomicU64>,
+    abstained: AtomicU64,
+    relabeled: AtomicU64,
+    foreground: AtomicU64,
+}
+
+impl<'a> CountingLabeler<'a> {
+    fn new(labeler: &'a SimilarityLabeler, num_classes: usize, background: ClassId) -> Self {
+        let zero = AtomicU64::default;
+        let labeled = (0..num_classes).map(|_| zero()).collect();
+        Self { labeler, background, labeled, abstained: zero(), relabeled: zero(), foreground: zero() }
+    }
+
+    fn counts(&self) -> CellCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        CellCounts {
+            labeled: self.labeled.iter().map(read).collect(),
+            abstained: read(&self.abstained),
+            relabeled: read(&self.relabeled),
+            foreground: read(&self.foreground),
+        }
+    }
+}
+
+impl CellLabeler for CountingLabeler<'_> {
+    fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap> {
+        let labels = self.labeler.label_cells(features, class)?;
+        let add = |count: &AtomicU64| _ = count.fetch_add(1, Ordering::Relaxed);
+        for &label in &labels {
+            match self.labeled.get(usize::from(label)) {
+                Some(count) => add(count),
+                None if label == UNLABELED => add(&self.abstained),
+                None => {}
+            }
+            if class != self.background {
+                add(&self.foreground);
+                if label == self.background {
+                    add(&self.relabeled);
+                }
+            }
+        }
+        Ok(labels)
+    }
+}
+
+/// Reports every photograph that is loaded.
+struct Observed<'a> {
+    photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
+    progress: &'a dyn Progress,
+}
+
+impl Dataset for Observed<'_> {
+    type Item = LabeledPhotograph;
+
+    fn len(&self) -> usize {
+        self.photographs.len()
+    }
+
+    fn get(&self, index: usize) -> Result<LabeledPhotograph> {
+        let photograph = self.photographs.get(index)?;
+        self.progress.advance(1);
+        Ok(photograph)
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        self.photographs.name(index)
+    }
+}

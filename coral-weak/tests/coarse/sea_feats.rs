@@ -1,0 +1,102 @@
+use std::ops::ControlFlow;
+
+use coral_core::{CountingProgress, Error, GridClassifier, NoProgress, TrainGridClassifier};
+use coral_weak::{EveryPatchLabeler, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, SimilarityConfig};
+
+use crate::seagrass::{CLASSES, ColorModel, Seabed};
+
+fn config(epochs: usize) -> SeaFeatsConfig {
+    SeaFeatsConfig { epochs, seed: 9, ..Default::default() }
+}
+
+fn go_on(_: &SeaFeatsEpoch, _: &ColorModel) -> coral_core::Result<ControlFlow<()>> {
+    Ok(ControlFlow::Continue(()))
+}
+
+#[test]
+fn learns_what_the_photographs_labels_do_not_say() {
+    let (seabed, test) = (Seabed::typical(1), Seabed::typical(2));
+    let mut baseline = ColorModel::new(CLASSES);
+    for seed in 0..10 {
+        TrainGridClassifier::fit_epoch(&mut baseline, &seabed, &EveryPatchLabeler, seed).unwrap();
+    }
+    let mut model = ColorModel::new(CLASSES);
+    let progress = CountingProgress::default();
+    let epochs = SeaFeats::new(config(10)).unwrap().fit(&mut model, &seabed, &progress, go_on).unwrap();
+    let (ours, baseline) = (model.accuracy(&test), baseline.accuracy(&test));
+    assert!(ours > 0.95 && baseline < 0.8, "{ours} against {baseline} of the baseline");
+
+    assert_eq!(progress.done(), 10 * 2 * seabed.photographs.len() as u64);
+    assert!(epochs[9].report.loss < epochs[0].report.loss);
+    let labels = &epochs[9].labels;
+    assert_eq!(epochs[9].photographs, [1, 6, 6]);
+    assert_eq!((labels.foreground, labels.abstained), (12 * 12, 0));
+    let sand: usize = seabed.truth[1..].iter().flatten().filter(|&&class| class == 0).count();
+    assert!((labels.relabeled_share() - sand as f64 / 144.0).abs() < 0.05, "{}", labels.relabeled_share());
+    assert_eq!(labels.labeled.iter().sum::<u64>(), 13 * 12);
+    assert_eq!(labels.labeled[0], labels.relabeled + 12);
+}
+
+#[test]
+fn a_resumed_training_equals_an_uninterrupted_one() {
+    let seabed = Seabed::typical(3);
+    let mut whole = ColorModel::new(CLASSES);
+    let expected = SeaFeats::new(config(4)).unwrap().fit(&mut whole, &seabed, &NoProgress, go_on).unwrap();
+
+    let mut saved = None;
+    let interrupted = SeaFeats::new(config(4)).unwrap();
+    let stop = |epoch: &SeaFeatsEpoch, model: &ColorModel| {
+        saved = Some(model.clone());
+        Ok(if epoch.epoch == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    let mut epochs = interrupted.fit(&mut ColorModel::new(CLASSES), &seabed, &NoProgress, stop).unwrap();
+    assert_eq!(epochs.len(), 2);
+    let mut model = saved.unwrap();
+    assert_ne!(model, whole);
+    let rest = SeaFeats::new(SeaFeatsConfig { start_epoch: 2, ..config(4) }).unwrap();
+    epochs.extend(rest.fit(&mut model, &seabed, &NoProgress, go_on).unwrap());
+    assert_eq!((model, epochs), (whole, expected));
+}
+
+#[test]
+fn a_margin_leaves_patches_out() {
+    let seabed = Seabed::typical(5);
+    let similarity = SimilarityConfig { margin: 2.0, ..Default::default() };
+    let training = SeaFeats::new(SeaFeatsConfig { similarity, ..config(1) }).unwrap();
+    let epoch = training.epoch(&mut ColorModel::new(CLASSES), &seabed, 0, &NoProgress).unwrap();
+    assert_eq!(epoch.labels.abstained, epoch.labels.foreground);
+    assert_eq!((epoch.labels.labeled, epoch.report.samples), (vec![12, 0, 0], 12));
+}
+
+#[test]
+fn unusable_sets_are_refused_before_training() {
+    let text = |labels: &[u8], classes, config| {
+        let mut model = ColorModel::new(classes);
+        let fresh = model.clone();
+        let result = SeaFeats::new(config).unwrap().fit(&mut model, &Seabed::new(labels, 1), &NoProgress, go_on);
+        assert_eq!(model, fresh);
+        result.unwrap_err().to_string()
+    };
+    assert!(text(&[], 3, config(1)).contains("at least one is needed"));
+    assert!(text(&[1, 2], 3, config(1)).contains("none is labelled background (class 0)"));
+    assert!(text(&[0, 0], 3, config(1)).contains("all have the same class"));
+    assert!(text(&[0, 2], 3, config(1)).contains("none has class 1"));
+    assert!(text(&[0, 1, 2], 2, config(1)).contains("photograph 2 has class 2; expected a class below 2"));
+    assert!(text(&[0], 1, config(1)).contains("one class"));
+    let past = SimilarityConfig { background: 7, ..Default::default() };
+    assert!(text(&[0, 1, 2], 3, SeaFeatsConfig { similarity: past, ..config(1) }).contains("`background`: 7 is past"));
+
+    let parameter = |config| SeaFeats::new(config).unwrap_err().to_string();
+    assert!(parameter(SeaFeatsConfig { start_epoch: 3, ..config(2) }).contains("`start_epoch`"));
+    let nan = SimilarityConfig { threshold: f32::NAN, ..Default::default() };
+    assert!(parameter(SeaFeatsConfig { similarity: nan, ..config(1) }).contains("`threshold`"));
+}
+
+#[test]
+fn the_observers_error_ends_the_training() {
+    let full = |_: &SeaFeatsEpoch, _: &dyn GridClassifier| Err(Error::input("disk", "full"));
+    let training = SeaFeats::new(config(3)).unwrap();
+    let mut model = ColorModel::new(CLASSES);
+    let result = training.fit(&mut model, &Seabed::typical(1), &NoProgress, |epoch, model| full(epoch, model));
+    assert_eq!(result.unwrap_err().to_string(), "invalid input `disk`: full");
+}
