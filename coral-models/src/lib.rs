@@ -18,7 +18,11 @@ pub use sam::{
     remove_small_regions, stability_score, tile_boxes,
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
-pub use train::{Fresh, Gradients, Optimizer, OptimizerConfig, Parameters};
+pub use train::{
+    AverageConfig, CosineConfig, EarlyStopping, EarlyStoppingConfig, ExponentialAverage, Fresh, Goal, Gradients,
+    Interval, Optimizer, OptimizerConfig, Parameters, PlateauConfig, Schedule, ScheduleConfig, Threshold, Trainer,
+    TrainerConfig,
+};
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 
 pub use candle_core;
