@@ -14,7 +14,10 @@ mod weights;
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };
-pub use resnet::{HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetConfig};
+pub use resnet::{
+    FitConfig, HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetClassifier, ResNetClassifierConfig,
+    ResNetConfig, SimClr, SimClrConfig,
+};
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
     Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, TinyVitConfig, VitConfig,
@@ -23,11 +26,12 @@ pub use sam::{
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
 pub use train::{
-    Augmentation, BatchPlan, ChannelShift, ColorJitter, CrossEntropyConfig, GaussianBlur, LoaderConfig, RandomCrop,
-    Reduction, SeafeatsLoss, batch_indices, bce_with_logits, cross_entropy, epoch_order, for_each_batch, mse, nt_xent,
-    seafeats_loss, soft_cross_entropy, weighted_order,
+    Augmentation, AverageConfig, BatchPlan, ChannelShift, ColorJitter, CosineConfig, CrossEntropyConfig, EarlyStopping,
+    EarlyStoppingConfig, ExponentialAverage, Fresh, GaussianBlur, Goal, Gradients, Interval, LoaderConfig, Optimizer,
+    OptimizerConfig, Parameters, PlateauConfig, RandomCrop, Reduction, Schedule, ScheduleConfig, SeafeatsLoss,
+    Threshold, Trainer, TrainerConfig, batch_indices, bce_with_logits, cross_entropy, epoch_order, for_each_batch, mse,
+    nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
 };
-pub use train::{Fresh, Gradients, Optimizer, OptimizerConfig, Parameters};
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 
 pub use candle_core;

@@ -1,12 +1,18 @@
 //! Residual networks, as encoders and as classifiers of patches.
 
+mod classifier;
+mod classify;
 mod config;
 mod conv_norm;
+mod fit;
 mod model;
 mod names;
 mod patch_network;
+mod simclr;
 
+pub use classifier::{FitConfig, ResNetClassifier, ResNetClassifierConfig};
 pub use config::ResNetConfig;
 pub use conv_norm::Mode;
 pub use model::ResNet;
 pub use patch_network::{HiddenLayer, PatchNetwork, PatchNetworkConfig};
+pub use simclr::{SimClr, SimClrConfig};

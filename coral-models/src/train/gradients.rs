@@ -189,7 +189,7 @@ fn scaled(tensor: &Tensor, factor: f64) -> Result<Tensor> {
     }
 }
 
-fn positive(name: &str, value: f64) -> Result<()> {
+pub(super) fn positive(name: &str, value: f64) -> Result<()> {
     match value.is_finite() && value > 0.0 {
         true => Ok(()),
         false => Err(Error::parameter(name, format!("{value} is not a positive number"))),

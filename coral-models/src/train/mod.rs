@@ -1,18 +1,27 @@
 //! What training a network needs besides the network: variables, gradients, optimisers, losses and batches.
 
 mod augmentation;
+mod average;
 mod batches;
+mod early_stopping;
 mod gradients;
 mod in_place;
 mod initial;
 mod loss;
 mod optimizer;
 mod parameters;
+mod schedule;
 mod sources;
+mod state;
+#[cfg(test)]
+mod testing;
+mod trainer;
 mod update;
 
 pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
+pub use average::{AverageConfig, ExponentialAverage};
 pub use batches::{BatchPlan, LoaderConfig, batch_indices, epoch_order, for_each_batch, weighted_order};
+pub use early_stopping::{EarlyStopping, EarlyStoppingConfig};
 pub use gradients::Gradients;
 pub use loss::{
     CrossEntropyConfig, Reduction, SeafeatsLoss, bce_with_logits, cross_entropy, mse, nt_xent, seafeats_loss,
@@ -20,3 +29,5 @@ pub use loss::{
 };
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use parameters::{Fresh, Parameters};
+pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
+pub use trainer::{Trainer, TrainerConfig};

@@ -188,8 +188,16 @@ impl Parameters {
         tensor: impl Fn(&str, &Parameter) -> Tensor,
         build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
     ) -> Result<M> {
-        let tensors = Existing(self.variables.iter().map(|(name, p)| (name.clone(), tensor(name, p))).collect());
-        build(VarBuilder::from_backend(Box::new(tensors), self.dtype(), self.device())).map_err(Error::model)
+        self.build_with(self.variables.iter().map(|(name, p)| (name.clone(), tensor(name, p))).collect(), build)
+    }
+
+    /// Builds the network from other values.
+    pub(super) fn build_with<M>(
+        &self,
+        tensors: BTreeMap<String, Tensor>,
+        build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
+    ) -> Result<M> {
+        build(VarBuilder::from_backend(Box::new(Existing(tensors)), self.dtype(), self.device())).map_err(Error::model)
     }
 
     /// The number type of the weights.
@@ -222,7 +230,7 @@ impl Parameters {
         self.set_frozen(matching, false)
     }
 
-    fn set_frozen(&mut self, matching: impl Fn(&str) -> bool, frozen: bool) -> usize {
+    pub(super) fn set_frozen(&mut self, matching: impl Fn(&str) -> bool, frozen: bool) -> usize {
         let matching = self.variables.iter_mut().filter(|(name, _)| !is_buffer(name) && matching(name));
         matching.map(|(_, parameter)| parameter.frozen = frozen).count()
     }

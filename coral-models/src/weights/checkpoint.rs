@@ -51,10 +51,13 @@ impl Checkpoint {
     /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is truncated, or
     /// something else than a checkpoint. Both tell where CoralSCOP's authors publish theirs if the name is like it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_as_named(path.as_ref()).map(Self::without_wrapper_prefixes)
+    }
+
+    /// [`Checkpoint::open`], but names stay as they are.
+    pub(crate) fn open_as_named(path: &Path) -> Result<Self> {
         let (tensors, metadata) = super::open::read(path)?;
-        let checkpoint = Self { path: path.to_owned(), tensors, metadata };
-        Ok(checkpoint.without_wrapper_prefixes())
+        Ok(Self { path: path.to_owned(), tensors, metadata })
     }
 
     /// The file or folder that was opened.
@@ -90,6 +93,14 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         match self.tensors.get(name) {
             Some(stored) => stored.read(device),
+            None => Err(Error::format(&self.path, None, format!("holds no tensor `{name}`"))),
+        }
+    }
+
+    /// Reads a tensor of f32 or f64 in the type that it is stored in.
+    pub(crate) fn tensor_as_stored(&self, name: &str, device: &Device) -> Result<Tensor> {
+        match self.tensors.get(name) {
+            Some(stored) => stored.read_as_stored(device),
             None => Err(Error::format(&self.path, None, format!("holds no tensor `{name}`"))),
         }
     }

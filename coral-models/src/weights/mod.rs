@@ -17,4 +17,5 @@ pub use checkpoint::Checkpoint;
 pub use convert::convert_to_safetensors;
 pub(crate) use load::lacking;
 pub use load::load;
+pub(crate) use stored::shape_text;
 pub(crate) use write::write_safetensors;

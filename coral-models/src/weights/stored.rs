@@ -120,6 +120,17 @@ impl StoredTensor {
         }
     }
 
+    /// The tensor, in f64 if it is stored so and otherwise in f32.
+    pub(super) fn read_as_stored(&self, device: &Device) -> Result<Tensor> {
+        if self.dtype != Dtype::F64 {
+            return self.read(device);
+        }
+        let bytes = self.bytes();
+        let (elements, _) = bytes.as_chunks::<8>();
+        let values = elements.iter().map(|element| f64::from_le_bytes(*element)).collect::<Vec<_>>();
+        Tensor::from_vec(values, self.shape.as_slice(), device).map_err(Error::model)
+    }
+
     /// The tensor in f32.
     pub(super) fn read(&self, device: &Device) -> Result<Tensor> {
         let bytes = self.bytes();
@@ -220,7 +231,7 @@ fn gathered(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Ve
 }
 
 /// A shape as errors show it: `3x4`, or `scalar`.
-pub(super) fn shape_text(shape: &[usize]) -> String {
+pub(crate) fn shape_text(shape: &[usize]) -> String {
     match shape {
         [] => "scalar".to_owned(),
         sides => sides.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),

@@ -1,0 +1,263 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use coral_core::image::RgbImage;
+use coral_core::{Error, Result, Size};
+use serde::{Deserialize, Serialize};
+
+use super::patch_network::{PatchNetwork, PatchNetworkConfig};
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig};
+use crate::weights::write_safetensors;
+use crate::{Checkpoint, Fresh, Normalization, Parameters};
+
+/// Settings of a [`ResNetClassifier`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetClassifierConfig {
+    /// The network.
+    pub network: PatchNetworkConfig,
+    /// Patches are resized to this size before they are classified or trained on. `None` leaves them as they are; those
+    /// that differ from the first one of their training batch are still resized to it.
+    pub patch_size: Option<Size>,
+    /// How training goes.
+    pub training: FitConfig,
+}
+
+impl ResNetClassifierConfig {
+    /// SeaFeats as published, for `classes` classes.
+    pub fn seafeats(classes: usize) -> Self {
+        Self { network: PatchNetworkConfig::seafeats(classes), patch_size: None, training: FitConfig::seafeats() }
+    }
+
+    /// The patch classifier of SeaCLIP as published, for `classes` classes.
+    pub fn seaclip(classes: usize) -> Self {
+        Self { network: PatchNetworkConfig::seaclip(classes), patch_size: None, training: FitConfig::seaclip() }
+    }
+}
+
+/// How a [`ResNetClassifier`] is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// Optimiser, learning rate, schedule, clipping and the like.
+    pub trainer: TrainerConfig,
+    /// Photographs or patches per step.
+    pub batch: usize,
+    /// One weight per class; all 1 when absent.
+    pub class_weights: Option<Vec<f32>>,
+    /// Which form of the loss of photographs' cells; the sound one unless the published program is to be followed.
+    /// Patches are trained on the plain cross-entropy.
+    pub loss: SeafeatsLoss,
+    /// Changes to photographs or patches before they are seen, for training on patches.
+    pub augmentation: Option<Augmentation>,
+    /// Threads that load.
+    pub loader: LoaderConfig,
+}
+
+/// A residual network that classifies patches and the cells of photographs, and that can be trained on either.
+///
+/// It implements the traits `PatchClassifier`, `GridClassifier`, `FeatureExtractor` and `ImageEncoder` and, for training,
+/// `TrainPatchClassifier` and `TrainGridClassifier`. Photographs are read in their own resolution.
+pub struct ResNetClassifier {
+    pub(super) config: ResNetClassifierConfig,
+    pub(super) trainer: Trainer,
+    /// Made for training, from variables.
+    pub(super) network: PatchNetwork,
+    /// Made for inference when it is needed, on the same memory; none after a change of the weights.
+    inference: Mutex<Option<Arc<PatchNetwork>>>,
+}
+
+/// The key of a classifier's settings in a file's metadata.
+const KEY: &str = "coral_resnet_classifier";
+
+impl ResNetClassifier {
+    /// A network with initial values drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the setting that is out of range.
+    pub fn new(config: ResNetClassifierConfig, seed: u64, device: &Device) -> Result<Self> {
+        Self::validate(&config)?;
+        let built = Parameters::create(seed, device, |vb| PatchNetwork::new(&config.network, &vb))?;
+        Self::of(config, built)
+    }
+
+    /// A network that starts from the encoder of a checkpoint, e.g. of ImageNet or SimCLR, with a new head.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when the encoder is another; [`Error::InvalidParameter`] as for [`new`](Self::new).
+    pub fn with_encoder(
+        config: ResNetClassifierConfig,
+        checkpoint: &Checkpoint,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::validate(&config)?;
+        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
+        let prefixes: &[&str] = if config.network.hidden.is_some() { &["head."] } else { &["fc."] };
+        let fresh = Fresh { prefixes, seed, ignore: &super::model::HEADS };
+        let built = Parameters::load_partly(&checkpoint, device, fresh, |vb| PatchNetwork::new(&config.network, &vb))?;
+        Self::of(config, built)
+    }
+
+    /// Reads a classifier that [`save`](Self::save) wrote, with its settings.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read or holds no settings; [`Error::Weights`] when it
+    /// is damaged.
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let Some(text) = checkpoint.metadata().get(KEY) else {
+            let reason = format!("no field `{KEY}` in its metadata; use `load` and tell the settings");
+            return Err(Error::format(checkpoint.path(), None, reason));
+        };
+        let config = serde_json::from_str(text).map_err(|error| {
+            Error::format(checkpoint.path(), None, format!("field `{KEY}` of its metadata: {error}"))
+        })?;
+        Self::load(config, &checkpoint, device)
+    }
+
+    /// Reads the weights of a classifier: names of torchvision, or the numbered ones of SeaFeats' files.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when the checkpoint is of another network, e.g. for another number of classes.
+    pub fn load(config: ResNetClassifierConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        Self::validate(&config)?;
+        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
+        let ignore = ["optimizer/", "average/"];
+        let built = Parameters::load(&checkpoint, device, &ignore, |vb| PatchNetwork::new(&config.network, &vb))?;
+        Self::of(config, built)
+    }
+
+    fn of(config: ResNetClassifierConfig, (parameters, network): (Parameters, PatchNetwork)) -> Result<Self> {
+        let trainer = Trainer::new(parameters, config.training.trainer)?;
+        Ok(Self { config, trainer, network, inference: Mutex::new(None) })
+    }
+
+    fn validate(config: &ResNetClassifierConfig) -> Result<()> {
+        config.network.validate()?;
+        if config.training.batch == 0 {
+            return Err(Error::parameter("training.batch", "expected at least 1"));
+        }
+        let classes = config.network.classes;
+        if let Some(weights) = config.training.class_weights.as_ref().filter(|weights| weights.len() != classes) {
+            let reason = format!("{} weights for {classes} classes", weights.len());
+            return Err(Error::parameter("training.class_weights", reason));
+        }
+        match config.patch_size {
+            Some(size) if size.pixels() == 0 => Err(Error::parameter("patch_size", format!("{size} has no pixels"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ResNetClassifierConfig {
+        &self.config
+    }
+
+    /// What trains the network: its weights, optimiser and schedule.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The same, to freeze weights, feed the schedule or the like.
+    pub fn trainer_mut(&mut self) -> &mut Trainer {
+        self.changed();
+        &mut self.trainer
+    }
+
+    /// Takes the encoder's weights and statistics from another network of the same shape, e.g. one trained by
+    /// [`SimClr`](crate::SimClr).
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] naming the first weight that is missing or has another shape; nothing is changed then.
+    pub fn copy_encoder(&mut self, source: &Parameters) -> Result<()> {
+        let parameters = self.trainer.parameters();
+        let encoder = parameters.names().filter(|name| !super::model::HEADS.iter().any(|head| name.starts_with(head)));
+        let mut pairs = Vec::new();
+        for name in encoder {
+            match (parameters.get(name), source.get(name)) {
+                (Some(to), Some(from)) if to.dims() == from.dims() => {
+                    pairs.push((to.clone(), from.as_detached_tensor()))
+                }
+                _ => return Err(Error::input("source", format!("has no weight `{name}` of the same shape"))),
+            }
+        }
+        pairs.iter().try_for_each(|(to, from)| to.set(from)).map_err(Error::model)?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Writes weights and settings to a `safetensors` file, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// Those of [`Parameters::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let config = serde_json::to_string(&self.config).map_err(Error::model)?;
+        let about = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (KEY.to_owned(), config)]);
+        write_safetensors(path.as_ref(), &self.trainer.parameters().tensors(), &about)
+    }
+
+    /// Writes the state of the training too, so that [`resume`](Self::resume) goes on as if nothing had happened; `extra`
+    /// is what the caller wants to find again, e.g. the next epoch.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::save`].
+    pub fn save_training(&self, path: impl AsRef<Path>, extra: &impl Serialize) -> Result<()> {
+        self.trainer.save(path, &(&self.config, extra))
+    }
+
+    /// Goes back to a state that [`save_training`](Self::save_training) wrote, and gives the caller's part of it.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::resume`], and [`Error::Format`] when the settings were others; nothing is changed then.
+    pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
+        let (_, extra): (ResNetClassifierConfig, T) = self.trainer.resume(path)?;
+        self.changed();
+        Ok(extra)
+    }
+
+    /// To be called after every change of the weights.
+    pub(super) fn changed(&mut self) {
+        *self.inference.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The network for inference, with batch normalisation folded in.
+    pub(super) fn inference(&self) -> Result<Arc<PatchNetwork>> {
+        let mut place = self.inference.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = &*place {
+            return Ok(network.clone());
+        }
+        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&self.config.network, &vb);
+        let network = Arc::new(self.trainer.parameters().detached(build)?);
+        Ok(place.insert(network).clone())
+    }
+
+    /// Photographs or patches of one size as input, N×3×H×W.
+    pub(super) fn pixels(&self, images: &[RgbImage]) -> Result<candle_core::Tensor> {
+        let pixels = crate::images_to_tensor(images, &Normalization::IMAGENET, &self.trainer.parameters().device())?;
+        let dtype = self.trainer.parameters().dtype();
+        if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
+    }
+
+    /// Checks that a photograph has at least one cell.
+    pub(super) fn check_photograph(&self, size: Size) -> Result<()> {
+        let cell = self.config.network.cell() as u32;
+        // Positions of the last stage are rounded up.
+        let places = |side: u32| side.div_ceil(super::config::ResNetConfig::STRIDE as u32) as usize;
+        if size.pixels() == 0 || places(size.width).min(places(size.height)) < self.config.network.pool {
+            let reason = format!("a {size} photograph is smaller than a cell of {cell}x{cell} pixels");
+            return Err(Error::input("photograph", reason));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ResNetClassifier {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ResNetClassifier").field("config", &self.config).finish_non_exhaustive()
+    }
+}
