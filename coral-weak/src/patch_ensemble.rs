@@ -13,7 +13,8 @@ pub enum Standardization {
     /// Over the classes of each patch: its result does not depend on other patches.
     #[default]
     PerPatch,
-    /// Over all patches and classes at once, as the evaluation program of the paper does it. What a patch gets depends on its neighbours.
+    /// Over all patches and classes at once, as the evaluation program of the paper does it. What a patch gets
+    /// depends on its neighbours.
     WholeBatch,
 }
 
@@ -37,7 +38,8 @@ const FLAT: f64 = 1e-6;
 /// ```
 ///
 /// # References
-/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal to its programs to 1e-5.
+/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal to its programs
+/// to 1e-5.
 pub fn standardize_logits(logits: &Array2<f32>, over: Standardization) -> Result<Array2<f32>> {
     if let Some(((patch, class), value)) = logits.indexed_iter().find(|(_, value)| !value.is_finite()) {
         let reason = format!("expected numbers, got {value} for class {class} of patch {patch}");
@@ -83,7 +85,8 @@ fn standardize(mut values: ArrayViewMut1<'_, f32>) {
 /// ```
 ///
 /// # References
-/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal to its programs to 1e-5.
+/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal to its programs
+/// to 1e-5.
 pub fn ensemble_probabilities(logits: &[Array2<f32>], over: Standardization) -> Result<Array2<f32>> {
     let [first, ..] = logits else {
         return Err(Error::input("logits", "those of at least one network are needed, got none"));
@@ -101,8 +104,8 @@ pub fn ensemble_probabilities(logits: &[Array2<f32>], over: Standardization) -> 
     Ok(sum)
 }
 
-/// Logarithms of probabilities, which are logits up to a constant per patch. Probabilities of 0 count as the smallest normal
-/// number, e^−87.
+/// Logarithms of probabilities, which are logits up to a constant per patch. Probabilities of 0 count as the smallest
+/// normal number, e^−87.
 fn log_probabilities(probabilities: &Array2<f32>) -> Array2<f32> {
     probabilities.mapv(|p| p.max(f32::MIN_POSITIVE).ln())
 }
@@ -110,8 +113,8 @@ fn log_probabilities(probabilities: &Array2<f32>) -> Array2<f32> {
 /// Several classifiers of patches as one ([`ensemble_probabilities`]).
 ///
 /// Members answer with probabilities; their logarithms are their logits up to a constant per patch, which
-/// [`Standardization::PerPatch`] removes. [`Standardization::WholeBatch`] does not, so with it the result is not what the logits themselves
-/// would give; use [`ensemble_probabilities`] on logits to reproduce the paper's evaluation.
+/// [`Standardization::PerPatch`] removes. [`Standardization::WholeBatch`] does not, so with it the result is not what
+/// the logits themselves would give; use [`ensemble_probabilities`] on logits to reproduce the paper's evaluation.
 ///
 /// [`Ensemble`](crate::Ensemble) is its counterpart for classes of pixels, which can only be voted on.
 ///
@@ -135,7 +138,8 @@ impl<T: PatchClassifier> PatchEnsemble<T> {
     /// An ensemble of `members`.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] when there is no member; [`Error::ShapeMismatch`] when they differ in their classes.
+    /// [`Error::InvalidParameter`] when there is no member; [`Error::ShapeMismatch`] when they differ in their
+    /// classes.
     pub fn new(members: Vec<T>, over: Standardization) -> Result<Self> {
         let [first, others @ ..] = &members[..] else {
             return Err(Error::parameter("members", "at least one is needed, got none"));
@@ -170,8 +174,8 @@ impl<T: PatchClassifier> PatchClassifier for PatchEnsemble<T> {
     }
 }
 
-/// Several coarse maps of a photograph as one, on the patches of the first: each map's probabilities, averaged over what it says
-/// about a patch's area ([`resample_map`]), are combined as those of a [`PatchEnsemble`].
+/// Several coarse maps of a photograph as one, on the patches of the first: each map's probabilities, averaged over
+/// what it says about a patch's area ([`resample_map`]), are combined as those of a [`PatchEnsemble`].
 ///
 /// # Errors
 /// [`Error::InvalidInput`] without maps; [`Error::ShapeMismatch`] when they differ in classes or in the photograph's
@@ -207,8 +211,8 @@ fn per_patch(map: &CoarseMap) -> Array2<f32> {
     Array2::from_shape_fn((map.patches.len(), classes), at)
 }
 
-/// What a coarse map says about other patches of its photograph: N×C probabilities, the mean over the map's patches weighted
-/// by the area that they share with the new one.
+/// What a coarse map says about other patches of its photograph: N×C probabilities, the mean over the map's patches
+/// weighted by the area that they share with the new one.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] for a patch that shares no pixel with the map's.

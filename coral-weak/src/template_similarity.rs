@@ -47,9 +47,9 @@ impl TemplateSimilarityConfig {
     }
 }
 
-/// Labels patches by the class whose photographs they look like: the nearest of the [`Templates`] of the classes in an
-/// encoder's space. As a [`PseudoLabeler`] it abstains from patches in doubt; as a [`PatchClassifier`] it is the baseline without training: the
-/// softmax of scaled cosines, 0 for classes without template.
+/// Labels patches by the class whose photographs they look like: the nearest of the [`Templates`] of the classes in
+/// an encoder's space. As a [`PseudoLabeler`] it abstains from patches in doubt; as a [`PatchClassifier`] it is the
+/// baseline without training: the softmax of scaled cosines, 0 for classes without template.
 ///
 /// # Examples
 /// ```
@@ -114,8 +114,8 @@ impl<E: ImageEncoder> TemplateSimilarity<E> {
 /// The templates of classes in an encoder's space: the mean embedding of the patches of all photographs of a class.
 /// `progress` counts photographs.
 ///
-/// Patches of a photograph that show something else, like background, go into its class's template, too; photographs of
-/// background keep the difference.
+/// Patches of a photograph that show something else, like background, go into its class's template, too; photographs
+/// of background keep the difference.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] when there is no photograph or one has a class of `num_classes` or higher; those of the

@@ -29,8 +29,8 @@ fn fault(row: ArrayView1<'_, f32>) -> Option<String> {
 }
 
 /// Runs a [`PatchClassifier`] through its contract: one row per patch, also for no patch, one column per class,
-/// probabilities that sum to 1, two runs agree, and neither the other patches nor their order or sizes matter. The patches are of
-/// `size` or a little larger.
+/// probabilities that sum to 1, two runs agree, and neither the other patches nor their order or sizes matter. The
+/// patches are of `size` or a little larger.
 ///
 /// # Errors
 /// Every violation found.
@@ -79,9 +79,9 @@ pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> R
     findings.finish()
 }
 
-/// Runs a [`PseudoLabeler`] through its contract: one answer per patch, also for no patch, real classes, a confidence in
-/// 0..=1, two runs agree, and neither the other patches nor their order or sizes matter. The patches are of `size` or a little
-/// larger.
+/// Runs a [`PseudoLabeler`] through its contract: one answer per patch, also for no patch, real classes, a confidence
+/// in 0..=1, two runs agree, and neither the other patches nor their order or sizes matter. The patches are of `size`
+/// or a little larger.
 ///
 /// # Errors
 /// Every violation found.
@@ -120,9 +120,9 @@ pub fn check_pseudo_labeler(labeler: &dyn PseudoLabeler, size: Size) -> Result<(
     findings.finish()
 }
 
-/// Runs a [`CellLabeler`] through its contract on features of `dim` values in photographs of each of `classes`: one label
-/// per cell, each one of `classes` or [`UNLABELED`], two runs agree, and features without cells or with NaN are an error, as is
-/// a photograph of class [`UNLABELED`].
+/// Runs a [`CellLabeler`] through its contract on features of `dim` values in photographs of each of `classes`: one
+/// label per cell, each one of `classes` or [`UNLABELED`], two runs agree, and features without cells or with NaN are
+/// an error, as is a photograph of class [`UNLABELED`].
 ///
 /// # Errors
 /// Every violation found.
@@ -167,9 +167,9 @@ pub fn check_cell_labeler(labeler: &dyn CellLabeler, dim: usize, classes: &[Clas
     findings.finish()
 }
 
-/// Runs a [`GridClassifier`] through its contract: features of the promised length for an image of `size`, a larger and a narrower
-/// one, probabilities on the same grid that sum to 1, two runs agree, and an image without pixels is an error. `size` is
-/// the least that the classifier takes.
+/// Runs a [`GridClassifier`] through its contract: features of the promised length for an image of `size`, a larger
+/// and a narrower one, probabilities on the same grid that sum to 1, two runs agree, and an image without pixels is
+/// an error. `size` is the least that the classifier takes.
 ///
 /// # Errors
 /// Every violation found.
