@@ -5,9 +5,9 @@ use ndarray::{Array2, Array3, ArrayView1, indices, s};
 /// Cuts a photograph into the patches of `grid` and classifies `batch` of them at a time.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] when `batch` is 0; the errors of [`PatchGrid::patches`] (the photograph is too small) and of
-/// the classifier; [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when its answer is not one probability per patch
-/// and class.
+/// [`Error::InvalidParameter`] when `batch` is 0; the errors of [`PatchGrid::patches`] (the photograph is too small)
+/// and of the classifier; [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when its answer is not one probability
+/// per patch and class.
 ///
 /// # Examples
 /// ```
@@ -86,8 +86,8 @@ fn check_row(of: &str, row: ArrayView1<'_, f32>) -> Result<()> {
 /// photograph evenly ([`FeatureMap::cell`](coral_core::FeatureMap::cell)).
 ///
 /// # Errors
-/// Those of the classifier; [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when its answer does not have one probability
-/// per class and cell, or there are more cells than pixels.
+/// Those of the classifier; [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when its answer does not have one
+/// probability per class and cell, or there are more cells than pixels.
 pub fn grid_map(classifier: &dyn GridClassifier, image: &RgbImage) -> Result<CoarseMap> {
     let probabilities = classifier.classify_grid(image)?;
     let (classes, rows, columns) = probabilities.dim();
@@ -113,7 +113,8 @@ pub fn grid_map(classifier: &dyn GridClassifier, image: &RgbImage) -> Result<Coa
     CoarseMap::new(probabilities, patches, size)
 }
 
-/// Where cells that tile `pixels` evenly begin, and where the last one ends. A pixel belongs to the cell that its centre lies in.
+/// Where cells that tile `pixels` evenly begin, and where the last one ends. A pixel belongs to the cell that its
+/// centre lies in.
 fn edges(cells: usize, pixels: u32) -> Vec<u32> {
     let cells = cells as u64;
     let start = |cell: u64| (2 * cell * u64::from(pixels)).saturating_sub(cells).div_ceil(2 * cells.max(1)) as u32;

@@ -18,6 +18,7 @@ mod linear;
 mod multi_level;
 mod nearest;
 mod parallel;
+mod patch_ensemble;
 mod points;
 mod prompt_groups;
 mod prompt_propagator;
@@ -30,9 +31,11 @@ mod sea_clip;
 mod sea_feats;
 mod similarity_labels;
 mod slic;
+mod sliding_window;
 mod softmax;
 mod superpixel_propagator;
 mod superpixels;
+mod template_similarity;
 mod templates;
 mod zero_shot;
 
@@ -55,6 +58,9 @@ pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use patch_ensemble::{
+    PatchEnsemble, Standardization, ensemble_map, ensemble_probabilities, resample_map, standardize_logits,
+};
 pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
@@ -67,7 +73,9 @@ pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{CellCounts, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, bundle_templates};
 pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
+pub use sliding_window::{SlidingWindow, SlidingWindowConfig, Weighting};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
 pub use superpixels::{Adjacency, Superpixels};
+pub use template_similarity::{TemplateSimilarity, TemplateSimilarityConfig, patch_templates};
 pub use templates::{TemplateBundler, Templates};
 pub use zero_shot::{GroupRule, ZeroShotConfig, ZeroShotLabeler, prompt_group_labels};

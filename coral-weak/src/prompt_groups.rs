@@ -55,8 +55,9 @@ impl PromptGroups {
     /// Groups of prompts, in this order.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when there is no group named [`PromptGroups::BACKGROUND`] or no other, there are more than 255
-    /// or two of one name, a group or a prompt is empty, or a prompt occurs twice (whatever its case and spaces).
+    /// [`Error::InvalidInput`] when there is no group named [`PromptGroups::BACKGROUND`] or no other, there are more
+    /// than 255 or two of one name, a group or a prompt is empty, or a prompt occurs twice (whatever its case and
+    /// spaces).
     pub fn new(groups: impl IntoIterator<Item = (impl Into<String>, Vec<String>)>) -> Result<Self> {
         let groups = groups.into_iter().map(|(name, prompts)| (name.into(), prompts)).collect();
         Self::checked(groups).map_err(|reason| Error::input("prompts", reason))
@@ -99,8 +100,8 @@ impl PromptGroups {
         groups.map_err(|fault| Error::format(path, fault.line.map(|line| line as u64), fault.reason))
     }
 
-    /// Groups in plain text: a heading in brackets per group, then one prompt per line. Empty lines and lines that begin
-    /// with `#` do not count.
+    /// Groups in plain text: a heading in brackets per group, then one prompt per line. Empty lines and lines that
+    /// begin with `#` do not count.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] with the line that breaks the rules of [`PromptGroups::new`].

@@ -54,8 +54,8 @@ impl Default for RecordedPatchesConfig {
 
 /// The patches of records as a data set for a classifier, cut from the photographs when asked for.
 ///
-/// When a photograph is loaded all of its patches are kept, as long as there is room; what is kept once stays, so that training in
-/// any order loads a photograph once if everything fits.
+/// When a photograph is loaded all of its patches are kept, as long as there is room; what is kept once stays, so
+/// that training in any order loads a photograph once if everything fits.
 ///
 /// # Examples
 /// ```
@@ -98,8 +98,8 @@ impl<D: Dataset<Item = LabeledPhotograph>> RecordedPatches<D> {
     /// The patches of `records`, with targets of `num_classes` classes.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] naming the first record whose photograph or class does not exist, whose patch is empty or whose
-    /// confidence is not in 0..=1; [`Error::InvalidParameter`] for no class or more than 255.
+    /// [`Error::InvalidInput`] naming the first record whose photograph or class does not exist, whose patch is empty
+    /// or whose confidence is not in 0..=1; [`Error::InvalidParameter`] for no class or more than 255.
     pub fn new(
         photographs: D,
         records: Vec<PatchRecord>,

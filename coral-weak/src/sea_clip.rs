@@ -30,7 +30,8 @@ pub struct SeaClipConfig {
 }
 
 impl Default for SeaClipConfig {
-    /// 5 rows of 8 patches; class 0 is background for labeller and photographs. The number of passes, 100, is a choice of this crate.
+    /// 5 rows of 8 patches; class 0 is background for labeller and photographs. The number of passes, 100, is a
+    /// choice of this crate.
     fn default() -> Self {
         Self { grid: PatchGrid::SEACLIP, background_group: 0, background: 0, epochs: 100, start_epoch: 0, seed: 0 }
     }
@@ -74,9 +75,9 @@ impl SeaClipLabels {
     }
 }
 
-/// Labels the patches of photographs with one label each: background where `labeler` sees background, the photograph's
-/// class where it sees anything else. Patches that it abstains from are left out; in photographs of background
-/// every patch is background and it is not asked. `progress` counts photographs.
+/// Labels the patches of photographs with one label each: background where `labeler` sees background, the
+/// photograph's class where it sees anything else. Patches that it abstains from are left out; in photographs of
+/// background every patch is background and it is not asked. `progress` counts photographs.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] when there is no photograph, one carries [`UNLABELED`], or all labels are of one class;
@@ -217,9 +218,9 @@ impl SeaClip {
 
     /// Runs all epochs, from the first one set. `progress` counts epochs.
     ///
-    /// `observe` gets every epoch's number and report and the classifier after it, to save a checkpoint or to end the training with
-    /// [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later and sets
-    /// `start_epoch` to the next epoch gets what an uninterrupted training gives.
+    /// `observe` gets every epoch's number and report and the classifier after it, to save a checkpoint or to end the
+    /// training with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later
+    /// and sets `start_epoch` to the next epoch gets what an uninterrupted training gives.
     ///
     /// # Errors
     /// Those of [`SeaClip::epoch`] and of `observe`.

@@ -46,7 +46,8 @@ pub struct CellCounts {
 impl CellCounts {
     /// The share of the patches in photographs of other classes that became background, 0..=1.
     ///
-    /// A training that works settles at the true share; 0 or 1 throughout says that the features do not tell classes apart.
+    /// A training that works settles at the true share; 0 or 1 throughout says that the features do not tell classes
+    /// apart.
     pub fn relabeled_share(&self) -> f64 {
         self.relabeled as f64 / self.foreground.max(1) as f64
     }
@@ -69,9 +70,10 @@ pub struct SeaFeatsEpoch {
 
 /// Trains a classifier of patches from one label per photograph.
 ///
-/// Every epoch takes the classifier's own features of all photographs, averages them to one template per
-/// class, and then trains the classifier on labels that each patch gets by comparing its features with two templates: that of
-/// its photograph's class and that of the background ([`similarity_labels`](crate::similarity_labels)). Photographs labelled as background are needed.
+/// Every epoch takes the classifier's own features of all photographs, averages them to one template per class, and
+/// then trains the classifier on labels that each patch gets by comparing its features with two templates: that of
+/// its photograph's class and that of the background ([`similarity_labels`](crate::similarity_labels)). Photographs
+/// labelled as background are needed.
 ///
 /// # Examples
 /// ```
@@ -175,8 +177,8 @@ pub(crate) fn epoch_seed(seed: u64, epoch: usize) -> u64 {
 /// The mean feature vectors of all photographs, by class. `progress` counts photographs.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] naming the photograph of a class past the last, or whose features hold NaN; [`Error::InvalidInput`] when there
-/// is no photograph; the errors of `extractor` and of loading a photograph.
+/// [`Error::InvalidInput`] naming the photograph whose class is past the last or whose features hold NaN, or when
+/// there is no photograph; the errors of `extractor` and of loading a photograph.
 pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
     extractor: &E,
     num_classes: usize,
@@ -191,7 +193,11 @@ pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
     let mut add = |index: usize| {
         let photograph = photographs.get(index)?;
         check_class(photographs, index, photograph.class, num_classes)?;
-        bundler.add(&extractor.extract(&photograph.image)?, photograph.class)?;
+        let features = extractor.extract(&photograph.image)?;
+        bundler.add(&features, photograph.class).map_err(|error| match (error, photographs.name(index)) {
+            (Error::InvalidInput { what, reason }, Ok(name)) => Error::input(what, format!("{name}: {reason}")),
+            (error, _) => error,
+        })?;
         progress.advance(1);
         Ok(())
     };

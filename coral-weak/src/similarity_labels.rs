@@ -44,8 +44,8 @@ impl SimilarityConfig {
 
 /// Decides for every cell of a photograph of `class` whether it shows that class or background.
 ///
-/// A cell with features f is background if cos(f, t_background) is above both cos(f, t_class) and the threshold. Photographs
-/// labelled background are background throughout, whatever their features.
+/// A cell with features f is background if cos(f, t_background) is above both cos(f, t_class) and the threshold.
+/// Photographs labelled background are background throughout, whatever their features.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] when `class` or the background has no template, or the features have no cell or hold NaN;
@@ -64,8 +64,8 @@ impl SimilarityConfig {
 /// ```
 ///
 /// # References
-/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal labels, similarities to
-/// 1e-5.
+/// Raine et al., *Image labels are all you need for coarse seagrass segmentation*, WACV 2024. Equal labels,
+/// similarities to 1e-5.
 pub fn similarity_labels(
     features: &FeatureMap,
     class: ClassId,

@@ -1,5 +1,5 @@
-/// Turns logits into probabilities; `-inf` becomes 0. Logits that are all `-inf`, or of which one is NaN or `+inf`, have none
-/// and become NaN.
+/// Turns logits into probabilities; `-inf` becomes 0. Logits that are all `-inf`, or of which one is NaN or `+inf`,
+/// have none and become NaN.
 pub(crate) fn softmax<'a>(logits: impl IntoIterator<Item = &'a mut f32>) {
     let mut logits: Vec<&mut f32> = logits.into_iter().collect();
     let highest = logits.iter().fold(f32::NEG_INFINITY, |highest, logit| highest.max(**logit));

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::feature_rows::check_features;
 
-/// One feature vector per class: what a patch of that class looks like on average. Classes without photographs have none.
+/// One feature vector per class: what a patch of that class looks like on average. Classes without photographs have
+/// none.
 ///
 /// Serialised as a list with one vector, or null, per class.
 ///
@@ -338,9 +339,9 @@ mod tests {
                         count += 1.0;
                     }
                 }
-                for d in 0..3 {
+                for (d, naive) in naive.into_iter().enumerate() {
                     let (merged, whole) = (merged.get(class).unwrap()[d], whole.get(class).unwrap()[d]);
-                    prop_assert!((merged - whole).abs() < 1e-6 && (whole - naive[d] / count).abs() < 1e-5);
+                    prop_assert!((merged - whole).abs() < 1e-6 && (whole - naive / count).abs() < 1e-5);
                 }
             }
         }

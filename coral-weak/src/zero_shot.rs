@@ -54,23 +54,24 @@ impl ZeroShotConfig {
 
 /// The group of prompts that each of N patches belongs to, from N×P cosines of patches and prompts.
 ///
-/// A softmax over all prompts gives their probabilities, and [`GroupRule`] the group. The confidence is the sum over the prompts of that
-/// group; where the best prompt decides, it can be below one half even with two groups. `None` where it is below the threshold.
+/// A softmax over all prompts gives their probabilities, and [`GroupRule`] the group. The confidence is the sum over
+/// the prompts of that group; where the best prompt decides, it can be below one half even with two groups. `None`
+/// where it is below the threshold.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] unless there is one column per prompt, [`Error::InvalidInput`] for NaN or infinity; those of
-/// [`ZeroShotConfig::validate`].
+/// [`Error::ShapeMismatch`] unless there is one column per prompt, [`Error::InvalidInput`] for NaN or infinity; those
+/// of [`ZeroShotConfig::validate`].
 ///
 /// # Examples
 /// ```
 /// use coral_core::ndarray::array;
 /// use coral_weak::{GroupRule, PromptGroups, ZeroShotConfig, prompt_group_labels};
 /// let groups = PromptGroups::parse("[background]\nsand\n[seagrass]\ngrass\nleaves")?;
-/// let similarities = array![[0.28, 0.27, 0.27]];
+/// let similarities = array![[0.275, 0.27, 0.27]];
 /// let label = |rule| prompt_group_labels(similarities.view(), &groups, &ZeroShotConfig { rule, ..Default::default() });
 /// assert_eq!(label(GroupRule::BestPrompt)?[0].map(|label| label.class), Some(0));
 /// let summed = label(GroupRule::SummedProbability)?[0].unwrap();
-/// assert_eq!((summed.class, (1000.0 * summed.confidence).round()), (1, 424.0));
+/// assert_eq!((summed.class, (1000.0 * summed.confidence).round()), (1, 548.0));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 ///
@@ -112,7 +113,8 @@ pub(crate) fn first_highest(values: &mut dyn Iterator<Item = f32>) -> usize {
     values.enumerate().fold((0, f32::NEG_INFINITY), higher).0
 }
 
-/// Labels patches by the sentences that describe them best ([`prompt_group_labels`]); the class of a label is the group's position.
+/// Labels patches by the sentences that describe them best ([`prompt_group_labels`]); the class of a label is the
+/// group's position.
 ///
 /// # Examples
 /// ```

@@ -15,22 +15,22 @@ impl std::fmt::Display for Violations {
 impl std::error::Error for Violations {}
 
 #[derive(Default)]
-struct Findings(Vec<String>);
+pub(super) struct Findings(Vec<String>);
 
 impl Findings {
-    fn expect(&mut self, holds: bool, violation: impl FnOnce() -> String) {
+    pub(super) fn expect(&mut self, holds: bool, violation: impl FnOnce() -> String) {
         if !holds {
             self.0.push(violation());
         }
     }
 
-    fn finish(self) -> Result<(), Violations> {
+    pub(super) fn finish(self) -> Result<(), Violations> {
         if self.0.is_empty() { Ok(()) } else { Err(Violations(self.0)) }
     }
 }
 
 /// A textured picture with a few coloured patches, so that image-driven methods have edges to follow.
-fn scene(size: Size, seed: u64) -> RgbImage {
+pub(super) fn scene(size: Size, seed: u64) -> RgbImage {
     let mut rng = SeededRng::new(seed);
     RgbImage::from_fn(size.width, size.height, |x, y| {
         let patch = (x / 9 + 2 * (y / 7)) % 3;

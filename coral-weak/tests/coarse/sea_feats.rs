@@ -1,7 +1,10 @@
 use std::ops::ControlFlow;
 
-use coral_core::{CountingProgress, Error, GridClassifier, NoProgress, TrainGridClassifier};
-use coral_weak::{EveryPatchLabeler, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, SimilarityConfig};
+use coral_core::image::{Rgb, RgbImage};
+use coral_core::{
+    CountingProgress, Error, FeatureExtractor, FeatureMap, GridClassifier, NoProgress, Result, TrainGridClassifier,
+};
+use coral_weak::{EveryPatchLabeler, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, SimilarityConfig, bundle_templates};
 
 use crate::seagrass::{CLASSES, ColorModel, Seabed};
 
@@ -9,7 +12,7 @@ fn config(epochs: usize) -> SeaFeatsConfig {
     SeaFeatsConfig { epochs, seed: 9, ..Default::default() }
 }
 
-fn go_on(_: &SeaFeatsEpoch, _: &ColorModel) -> coral_core::Result<ControlFlow<()>> {
+fn go_on(_: &SeaFeatsEpoch, _: &ColorModel) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
 
@@ -90,6 +93,30 @@ fn unusable_sets_are_refused_before_training() {
     assert!(parameter(SeaFeatsConfig { start_epoch: 3, ..config(2) }).contains("`start_epoch`"));
     let nan = SimilarityConfig { threshold: f32::NAN, ..Default::default() };
     assert!(parameter(SeaFeatsConfig { similarity: nan, ..config(1) }).contains("`threshold`"));
+}
+
+#[test]
+fn the_photograph_with_broken_features_is_named() {
+    struct Broken(ColorModel);
+    impl FeatureExtractor for Broken {
+        fn dim(&self) -> usize {
+            self.0.dim()
+        }
+        fn extract(&self, image: &RgbImage) -> Result<FeatureMap> {
+            let mut features = self.0.extract(image)?;
+            if image.get_pixel(0, 0)[0] == 1 {
+                features.data[[1, 0, 0]] = f32::NAN;
+            }
+            Ok(features)
+        }
+    }
+    let mut seabed = Seabed::new(&[0, 1, 2], 1);
+    for (index, photograph) in seabed.photographs.iter_mut().enumerate() {
+        photograph.image.put_pixel(0, 0, Rgb([index as u8 % 2, 0, 0]));
+    }
+    let result = bundle_templates(&Broken(ColorModel::new(CLASSES)), CLASSES, &seabed, &NoProgress);
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("photograph 1: expected finite values") && error.contains("got NaN"), "{error}");
 }
 
 #[test]
