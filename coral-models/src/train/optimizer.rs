@@ -12,7 +12,9 @@ use super::update::{Adam, Sgd, Step};
 /// How weights follow their gradients.
 ///
 /// # References
-/// The steps are those of PyTorch's `SGD`, `Adam` and `AdamW`; values after four steps agree within 1e-6.
+/// Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; Loshchilov and Hutter, "Decoupled Weight Decay
+/// Regularization", ICLR 2019. The steps are those of PyTorch's `SGD`, `Adam` and `AdamW`; weights after four steps agree
+/// within 1e-6.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerConfig {
