@@ -3,6 +3,7 @@
 mod bmp_indices;
 mod class_json;
 mod class_table;
+mod coarse_maps;
 mod coco;
 mod colonies;
 mod color_label_maps;
@@ -25,6 +26,7 @@ mod synthetic;
 mod text;
 
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
+pub use coarse_maps::write_coarse_map;
 pub use coco::{
     CocoAnnotation, CocoCategory, CocoDataset, CocoImage, SamAnnotations, read_coco, read_sam_annotations, write_coco,
     write_sam_annotations,
@@ -40,7 +42,8 @@ pub use photographs::{
     Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,
 };
 pub use pictures::{
-    ColoredMask, class_picture, draw_contours, draw_points, instance_color, overlay, overlay_masks, with_legend,
+    CoarseStyle, ColoredMask, UnsureCells, class_picture, draw_contours, draw_points, instance_color, overlay,
+    overlay_coarse_map, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
 pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
