@@ -112,12 +112,12 @@ fn looks(map: &CoarseMap, classes: &ClassSet, style: &CoarseStyle) -> Result<Vec
     let look = |(&class, &confidence): (&u8, &f32)| {
         let unsure = (confidence < style.threshold).then_some(style.unsure);
         let sure = ((confidence - chance) / (1.0 - chance).max(f32::EPSILON)).clamp(0.0, 1.0);
-        let strength = match unsure {
+        let opacity = match unsure {
             // Few pixels are hatched: pale lines would not show.
-            Some(_) => 1.0,
-            None => PALEST + (1.0 - PALEST) * sure,
+            Some(_) => style.opacity.max(0.7),
+            None => style.opacity * (PALEST + (1.0 - PALEST) * sure),
         };
-        Ok(Look { color: classes.color(class), hidden: hidden_share(style.opacity * strength)?, unsure })
+        Ok(Look { color: classes.color(class), hidden: hidden_share(opacity)?, unsure })
     };
     map.classes().iter().zip(&map.confidence()).map(look).collect()
 }
