@@ -42,6 +42,7 @@ pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write
 pub use patches::{GridPatch, GridPatches, InMemory, OneHot};
 pub use photographs::{
     Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,
+    deep_seagrass_classes,
 };
 pub use pictures::{
     CoarseStyle, ColoredMask, UnsureCells, class_picture, draw_contours, draw_points, instance_color, overlay,

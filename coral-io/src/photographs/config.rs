@@ -83,7 +83,7 @@ pub struct PhotographFolderConfig {
     /// The classes. Default: one per folder, in natural order of their names.
     pub classes: Option<ClassSet>,
     /// Folder to class, for folders that are not named as their class (compared without case). Several folders may
-    /// become one class.
+    /// become one class. Where `classes` is given, names that no folder has do no harm.
     pub rename: BTreeMap<String, String>,
     /// Folders to be passed over (compared without case).
     pub leave_out: Vec<String>,

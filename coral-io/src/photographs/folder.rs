@@ -56,7 +56,7 @@ impl PhotographFolder {
     /// [`Error::Io`] when a folder cannot be listed. [`Error::Format`] naming the folder when there is no class folder,
     /// one without photographs, or one of a class that the config's classes do not hold; when all photographs
     /// are of one class; and naming all files when photographs are repeated and the config refuses that.
-    /// [`Error::InvalidParameter`] when `rename` or `leave_out` name a folder that is not there, or a size is 0.
+    /// [`Error::InvalidParameter`] when `leave_out` or, without `classes`, `rename` names a folder that is not there, or a size is 0.
     pub fn new(config: PhotographFolderConfig) -> Result<Self> {
         let folders = class_folders(&config.root, &config.leave_out)?;
         Self::of_folders(config, folders)
@@ -218,7 +218,8 @@ pub(super) fn expect_size(path: &Path, size: Size, least: Option<Size>) -> Resul
 
 /// The class name of every folder.
 fn class_names(config: &PhotographFolderConfig, folders: &[ClassFolder]) -> Result<Vec<String>> {
-    if let Some(unused) = config.rename.keys().find(|key| !folders.iter().any(|folder| same(key, &folder.name))) {
+    let unused = config.rename.keys().find(|key| !folders.iter().any(|folder| same(key, &folder.name)));
+    if let (Some(unused), None) = (unused, &config.classes) {
         let reason = format!("there is no folder `{unused}` to rename in {}", config.root.display());
         return Err(Error::parameter("rename", reason));
     }
