@@ -15,12 +15,14 @@ pub mod hub;
 mod images;
 mod jpeg_end;
 mod label_maps;
+mod multi_label;
 mod parallel;
 mod patches;
 mod photographs;
 mod pictures;
 mod png_name;
 mod points;
+mod sample_names;
 mod splits;
 mod subset;
 mod synthetic;
@@ -39,6 +41,7 @@ pub use cover::write_cover;
 pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
+pub use multi_label::{MultiLabelConfig, MultiLabelDataset, MultiLabelTable, read_multi_labels};
 pub use patches::{GridPatch, GridPatches, InMemory, OneHot};
 pub use photographs::{
     Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,

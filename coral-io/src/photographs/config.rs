@@ -40,7 +40,7 @@ pub enum Resize {
 }
 
 impl Resize {
-    pub(super) fn validate(self) -> Result<()> {
+    pub(crate) fn validate(self) -> Result<()> {
         let empty = match self {
             Self::MaxSide(side) => side == 0,
             Self::Exact(size) => size.width == 0 || size.height == 0,
@@ -63,7 +63,7 @@ impl Resize {
         }
     }
 
-    pub(super) fn apply(self, image: RgbImage) -> RgbImage {
+    pub(crate) fn apply(self, image: RgbImage) -> RgbImage {
         let size = Size::of(&image);
         let target = self.target(size);
         if target == size {

@@ -5,9 +5,10 @@ use coral_core::{ClassId, ClassSet, Dataset, Error, LabeledPhotograph, Progress,
 
 use super::checking::{SkippedPhotograph, check_all};
 use super::config::{PhotographFolderConfig, Repeated};
-use super::listing::{ClassFolder, class_folders, file_name, natural_order, same};
+use super::listing::{ClassFolder, class_folders, natural_order, same};
 use super::repeats::{RepeatedPhotograph, repeated};
 use crate::images::read_image;
+use crate::sample_names::free_name;
 use crate::text::reason_of;
 
 /// Photographs with one class each, told by the folder they stand in: `root/class/photograph.jpg`.
@@ -90,7 +91,8 @@ impl PhotographFolder {
             let failed = |error: Error| Error::format(&folder.path, None, error.to_string());
             let id = dataset.classes.parse(class).map_err(failed)?;
             for path in folder.photographs {
-                dataset.names.push(free_name(&folder.name, &path, &mut taken));
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                dataset.names.push(free_name(&format!("{}_{stem}", folder.name), &mut taken));
                 dataset.labels.push(id);
                 dataset.paths.push(path);
             }
@@ -235,16 +237,4 @@ fn classes_of(root: &Path, names: &[String]) -> Result<ClassSet> {
     let mut distinct: Vec<_> = by_name.into_values().collect();
     distinct.sort_by(|a, b| natural_order(a, b));
     ClassSet::from_names(distinct).map_err(|error| Error::format(root, None, reason_of(error)))
-}
-
-/// A name for a photograph that no other has: folder and file name without extension, numbered where that is taken.
-fn free_name(folder: &str, path: &Path, taken: &mut HashSet<String>) -> String {
-    let file = file_name(path);
-    let stem = file.rsplit_once('.').map_or(file.as_str(), |(stem, _)| stem);
-    let safe = |c: char| if matches!(c, '/' | '\\' | '\0') { '_' } else { c };
-    let name: String = format!("{folder}_{stem}").chars().map(safe).collect();
-    // Case does not tell files apart everywhere.
-    let numbered = (2..).map(|number: usize| format!("{name}_{number}"));
-    let free = std::iter::once(name.clone()).chain(numbered).find(|name| taken.insert(name.to_lowercase()));
-    free.unwrap_or(name)
 }
