@@ -190,12 +190,29 @@ impl CoarseMap {
         let (_, rows, columns) = self.probabilities.dim();
         let grid = Size { width: columns as u32, height: rows as u32 };
         grid.expect("classes", Size::of_map(classes))?;
+        Ok(self.pixel_cells().mapv(|cell| classes[[cell as usize / columns, cell as usize % columns]]))
+    }
+
+    /// The patch that decides about each pixel, H×W, as its position in `patches`.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::{CoarseMap, PatchGrid, Size, ndarray::{Array3, arr2}};
+    /// let size = Size { width: 4, height: 1 };
+    /// let patch = Size { width: 3, height: 1 };
+    /// let patches = PatchGrid::Stride { patch, stride: Size { width: 1, height: 1 } }.patches(size)?;
+    /// let map = CoarseMap::new(Array3::ones((1, 1, 2)), patches, size)?;
+    /// assert_eq!(map.pixel_cells(), arr2(&[[0, 0, 1, 1]]));
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn pixel_cells(&self) -> Array2<u32> {
+        let columns = self.probabilities.dim().2;
         let across = self.patches[..columns].iter().map(|p| (p.x, p.width)).collect::<Vec<_>>();
         let down = self.patches.iter().step_by(columns).map(|p| (p.y, p.height)).collect::<Vec<_>>();
         let (height, width) = self.image_size.shape();
         let column: Vec<usize> = (0..width as u32).map(|x| band(&across, x)).collect();
         let row: Vec<usize> = (0..height as u32).map(|y| band(&down, y)).collect();
-        Ok(LabelMap::from_shape_fn((height, width), |(y, x)| classes[[row[y], column[x]]]))
+        Array2::from_shape_fn((height, width), |(y, x)| (row[y] * columns + column[x]) as u32)
     }
 
     fn best(&self) -> Array2<(ClassId, f32)> {

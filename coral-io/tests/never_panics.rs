@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use coral_core::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
-use coral_core::{Size, UNLABELED};
+use coral_core::{Dataset, NoProgress, Size, UNLABELED};
 use coral_io::{
-    ColorTable, ImageLimits, UnknownColor, image_size, point_images, read_class_table, read_coco, read_color_label_map,
-    read_color_table, read_image_with, read_label_map_with, read_points, read_sam_annotations,
+    ColorTable, Corrupt, ImageLimits, MultiLabelConfig, PhotographFolder, PhotographFolderConfig, UnknownColor,
+    image_size, point_images, read_class_table, read_coco, read_color_label_map, read_color_table, read_image_with,
+    read_label_map_with, read_multi_labels, read_points, read_sam_annotations,
 };
 use proptest::prelude::*;
 
@@ -34,7 +35,7 @@ fn pictures() -> Vec<Vec<u8>> {
     files
 }
 
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 12] = [
     "x,y,class\n1,2,sand\n30,4,\"coral, hard\"\n5,6,7\n",
     "\u{feff}Name,Row,Column,Label\na.jpg,1,2,S\nb.jpg,3,4,P\n",
     "Name,Date,Row,Column,Label,Annotator\na.jpg,\"x\ny\",1,2,S,me\na.jpg,,3,4,,\n",
@@ -44,6 +45,8 @@ const TEXTS: [&str; 10] = [
     "{\"(1, 2, 3)\": 0, \"(4, 5, 6)\": 7}",
     "{\"sand\": 0, \"coral\": 7}",
     "code,class,class_number\nA,coral,3\nB,coral,3\nS,sand,0\n",
+    "FileName,sand,coral,split\na.jpg,1,0,train\nb.jpg,0.5,1.0,val\n",
+    "Datei;sand;coral\r\na.jpg;1;0\r\n\r\nb.jpg;0;1e-3\r\n",
     "2\n\"C\",\"Coral\"\n\"S\",\"Sand\"\n\"AP\",\"Acropora\",\"C\"\n\"NOTES\",\"NOTES\",\"NOTES\"\n",
 ];
 
@@ -119,6 +122,11 @@ fn read_everything(path: &Path) {
         }
     }
     let _ = (point_images(path), read_class_table(path), read_color_table(path), read_sam_annotations(path));
+    if let Ok(table) = read_multi_labels(path, &MultiLabelConfig::default()) {
+        assert_eq!(table.targets.dim(), (table.files.len(), table.classes.len()));
+        assert!(table.targets.iter().all(|value| (0.0..=1.0).contains(value)));
+        let _ = (table.labels(), table.subset("train"));
+    }
     if let Ok(dataset) = read_coco(path) {
         assert!(dataset.annotations.iter().all(|one| dataset.images.iter().any(|image| image.id == one.image_id)));
         let _ = (dataset.class_set(), dataset.instances(1));
@@ -154,6 +162,27 @@ proptest! {
     }
 
     #[test]
+    fn damaged_photographs(which in any::<prop::sample::Index>(), damage in damage()) {
+        let files = pictures();
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for class in ["sand", "seagrass"] {
+            std::fs::create_dir(at(class)).unwrap();
+            std::fs::write(at(class).join("whole.png"), &files[0]).unwrap();
+        }
+        let bad = at("sand").join("damaged.png");
+        std::fs::write(&bad, damaged(files[which.index(files.len())].clone(), &damage)).unwrap();
+        let config = |on_corrupt| PhotographFolderConfig { root: at(""), on_corrupt, ..Default::default() };
+        let (photographs, skipped) = PhotographFolder::checked(config(Corrupt::Skip), &NoProgress).unwrap();
+        assert_eq!(photographs.len() + skipped.len(), 3);
+        assert!((0..photographs.len()).all(|index| photographs.get(index).is_ok()));
+        assert!(skipped.iter().all(|one| one.path == bad && !one.reason.is_empty()));
+        if let Err(error) = PhotographFolder::checked(config(Corrupt::Fail), &NoProgress) {
+            assert!(error.to_string().contains("damaged.png") && skipped.len() == 1);
+        }
+    }
+
+    #[test]
     fn noise(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in proptest::sample::select(vec![
         &b""[..], b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"x,y,class\n", b"{", b"[",
     ])) {
@@ -175,6 +204,10 @@ fn the_undamaged_files_are_valid() {
     for (nth, text) in TEXTS.iter().enumerate() {
         std::fs::write(&path, text).unwrap();
         match nth {
+            9 | 10 => {
+                let table = read_multi_labels(&path, &MultiLabelConfig::default()).unwrap();
+                assert_eq!((table.files.len(), table.classes.len()), (2, 2));
+            }
             0..=3 => drop(read_points(&path, Size { width: 40, height: 40 }, (nth > 0).then_some("a.jpg")).unwrap()),
             _ => drop(read_class_table(&path).unwrap()),
         }

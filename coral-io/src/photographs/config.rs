@@ -40,7 +40,7 @@ pub enum Resize {
 }
 
 impl Resize {
-    pub(super) fn validate(self) -> Result<()> {
+    pub(crate) fn validate(self) -> Result<()> {
         let empty = match self {
             Self::MaxSide(side) => side == 0,
             Self::Exact(size) => size.width == 0 || size.height == 0,
@@ -63,7 +63,7 @@ impl Resize {
         }
     }
 
-    pub(super) fn apply(self, image: RgbImage) -> RgbImage {
+    pub(crate) fn apply(self, image: RgbImage) -> RgbImage {
         let size = Size::of(&image);
         let target = self.target(size);
         if target == size {
@@ -83,7 +83,7 @@ pub struct PhotographFolderConfig {
     /// The classes. Default: one per folder, in natural order of their names.
     pub classes: Option<ClassSet>,
     /// Folder to class, for folders that are not named as their class (compared without case). Several folders may
-    /// become one class.
+    /// become one class. Where `classes` is given, names that no folder has do no harm.
     pub rename: BTreeMap<String, String>,
     /// Folders to be passed over (compared without case).
     pub leave_out: Vec<String>,

@@ -5,9 +5,10 @@ use coral_core::{ClassId, ClassSet, Dataset, Error, LabeledPhotograph, Progress,
 
 use super::checking::{SkippedPhotograph, check_all};
 use super::config::{PhotographFolderConfig, Repeated};
-use super::listing::{ClassFolder, class_folders, file_name, natural_order, same};
+use super::listing::{ClassFolder, class_folders, natural_order, same};
 use super::repeats::{RepeatedPhotograph, repeated};
 use crate::images::read_image;
+use crate::sample_names::free_name;
 use crate::text::reason_of;
 
 /// Photographs with one class each, told by the folder they stand in: `root/class/photograph.jpg`.
@@ -56,7 +57,7 @@ impl PhotographFolder {
     /// [`Error::Io`] when a folder cannot be listed. [`Error::Format`] naming the folder when there is no class folder,
     /// one without photographs, or one of a class that the config's classes do not hold; when all photographs
     /// are of one class; and naming all files when photographs are repeated and the config refuses that.
-    /// [`Error::InvalidParameter`] when `rename` or `leave_out` name a folder that is not there, or a size is 0.
+    /// [`Error::InvalidParameter`] when `leave_out` or, without `classes`, `rename` names a folder that is not there, or a size is 0.
     pub fn new(config: PhotographFolderConfig) -> Result<Self> {
         let folders = class_folders(&config.root, &config.leave_out)?;
         Self::of_folders(config, folders)
@@ -90,7 +91,8 @@ impl PhotographFolder {
             let failed = |error: Error| Error::format(&folder.path, None, error.to_string());
             let id = dataset.classes.parse(class).map_err(failed)?;
             for path in folder.photographs {
-                dataset.names.push(free_name(&folder.name, &path, &mut taken));
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                dataset.names.push(free_name(&format!("{}_{stem}", folder.name), &mut taken));
                 dataset.labels.push(id);
                 dataset.paths.push(path);
             }
@@ -218,7 +220,8 @@ pub(super) fn expect_size(path: &Path, size: Size, least: Option<Size>) -> Resul
 
 /// The class name of every folder.
 fn class_names(config: &PhotographFolderConfig, folders: &[ClassFolder]) -> Result<Vec<String>> {
-    if let Some(unused) = config.rename.keys().find(|key| !folders.iter().any(|folder| same(key, &folder.name))) {
+    let unused = config.rename.keys().find(|key| !folders.iter().any(|folder| same(key, &folder.name)));
+    if let (Some(unused), None) = (unused, &config.classes) {
         let reason = format!("there is no folder `{unused}` to rename in {}", config.root.display());
         return Err(Error::parameter("rename", reason));
     }
@@ -234,16 +237,4 @@ fn classes_of(root: &Path, names: &[String]) -> Result<ClassSet> {
     let mut distinct: Vec<_> = by_name.into_values().collect();
     distinct.sort_by(|a, b| natural_order(a, b));
     ClassSet::from_names(distinct).map_err(|error| Error::format(root, None, reason_of(error)))
-}
-
-/// A name for a photograph that no other has: folder and file name without extension, numbered where that is taken.
-fn free_name(folder: &str, path: &Path, taken: &mut HashSet<String>) -> String {
-    let file = file_name(path);
-    let stem = file.rsplit_once('.').map_or(file.as_str(), |(stem, _)| stem);
-    let safe = |c: char| if matches!(c, '/' | '\\' | '\0') { '_' } else { c };
-    let name: String = format!("{folder}_{stem}").chars().map(safe).collect();
-    // Case does not tell files apart everywhere.
-    let numbered = (2..).map(|number: usize| format!("{name}_{number}"));
-    let free = std::iter::once(name.clone()).chain(numbered).find(|name| taken.insert(name.to_lowercase()));
-    free.unwrap_or(name)
 }

@@ -2,12 +2,14 @@
 
 mod checking;
 mod config;
+mod deep_seagrass;
 mod folder;
 mod listing;
 mod repeats;
 
 pub use checking::SkippedPhotograph;
 pub use config::{Corrupt, PhotographFolderConfig, Repeated, Resize};
+pub use deep_seagrass::deep_seagrass_classes;
 pub use folder::PhotographFolder;
 pub use repeats::RepeatedPhotograph;
 

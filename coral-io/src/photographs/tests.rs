@@ -66,7 +66,7 @@ fn folders_are_renamed_and_merged() {
     let named = PhotographFolder::new(PhotographFolderConfig { classes: None, ..merged.clone() }).unwrap();
     assert_eq!((named.class_set().len(), named.class_set().name(1)), (2, "strappy".into()));
 
-    let typo = PhotographFolderConfig { rename: renames(&[("Zostra", "strappy")]), ..merged.clone() };
+    let typo = PhotographFolderConfig { rename: renames(&[("Zostra", "strappy")]), classes: None, ..merged.clone() };
     assert!(text(typo).contains("`rename`: there is no folder `Zostra` to rename"));
     let typo = PhotographFolderConfig { leave_out: vec!["jnk".into()], ..merged.clone() };
     assert!(text(typo).contains("`leave_out`: there is no folder `jnk`"));

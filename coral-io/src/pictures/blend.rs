@@ -77,22 +77,22 @@ fn palette(classes: &ClassSet) -> [[u8; 3]; 256] {
 }
 
 /// Pixels on each side of a border between classes.
-fn border_width(size: Size) -> usize {
+pub(super) fn border_width(size: Size) -> usize {
     let short = size.width.min(size.height);
     (short as usize).div_ceil(1000).max(1)
 }
 
-/// Tells the pixels at the borders between classes.
-struct Borders<'a> {
+/// Tells the pixels at the borders between classes, or whatever else pixels belong to.
+pub(super) struct Borders<'a, T> {
     /// H×W, row by row.
-    ids: &'a [ClassId],
-    width: usize,
-    reach: usize,
+    pub(super) ids: &'a [T],
+    pub(super) width: usize,
+    pub(super) reach: usize,
 }
 
-impl Borders<'_> {
-    /// Whether another class lies within `reach` pixels left, right, above or below.
-    fn holds(&self, at: usize) -> bool {
+impl<T: PartialEq + Copy> Borders<'_, T> {
+    /// Whether another id lies within `reach` pixels left, right, above or below.
+    pub(super) fn holds(&self, at: usize) -> bool {
         let id = self.ids[at];
         let column = at % self.width;
         let differs = |other: usize| self.ids.get(other).is_some_and(|&other| other != id);

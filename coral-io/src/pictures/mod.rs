@@ -1,10 +1,12 @@
 mod blend;
+mod cells;
 mod instances;
 mod legend;
 mod markers;
 mod text;
 
 pub use blend::{class_picture, overlay};
+pub use cells::{CoarseStyle, UnsureCells, overlay_coarse_map};
 pub use instances::{ColoredMask, draw_contours, instance_color, overlay_masks};
 pub use legend::with_legend;
 pub use markers::draw_points;

@@ -1,6 +1,7 @@
-use coral_core::{Class, ClassSet, Error, Result, Size};
+use coral_core::{Class, ClassId, ClassSet, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
+use crate::photographs::deep_seagrass_classes;
 use crate::synthetic::config::{can_be_drawn, within};
 
 /// The shape of a seagrass, as DeepSeagrass tells them apart.
@@ -25,14 +26,6 @@ impl Seagrass {
             Self::Ferny => "Ferny",
             Self::Rounded => "Rounded",
             Self::Strappy => "Strappy",
-        }
-    }
-
-    fn color(self) -> [u8; 3] {
-        match self {
-            Self::Ferny => [214, 60, 60],
-            Self::Rounded => [50, 110, 220],
-            Self::Strappy => [240, 200, 40],
         }
     }
 }
@@ -113,12 +106,15 @@ impl SyntheticMeadowConfig {
     /// # Errors
     /// [`Error::InvalidParameter`] when a species occurs twice.
     pub fn class_set(&self) -> Result<ClassSet> {
-        let background = Class { id: 0, name: "Background".into(), color: [225, 130, 190], parent: None };
-        let species = (1..).zip(&self.species);
-        let class =
-            |(id, one): (u8, &Seagrass)| Class { id, name: one.name().into(), color: one.color(), parent: None };
-        ClassSet::new(std::iter::once(background).chain(species.map(class)))
-            .map_err(|_| Error::parameter("species", format!("expected each once, got {:?}", self.species)))
+        let known = deep_seagrass_classes();
+        let color = |name: &str| known.id(name).map_or([0; 3], |id| known.color(id));
+        let class = |(id, name): (ClassId, &str)| Class { id, name: name.into(), color: color(name), parent: None };
+        let names = std::iter::once("Background").chain(self.species.iter().map(|one| one.name()));
+        // No more ids than species: a longer list repeats one.
+        ClassSet::new((0..=Seagrass::ALL.len() as ClassId).zip(names).map(class))
+            .ok()
+            .filter(|classes| classes.len() == self.species.len() + 1)
+            .ok_or_else(|| Error::parameter("species", format!("expected each once, got {:?}", self.species)))
     }
 
     pub(super) fn validate(&self) -> Result<()> {
@@ -161,6 +157,7 @@ mod tests {
         assert!(text(|c| c.extent_m = 0.1).contains("`extent_m`: expected a number in 0.2..=3, got 0.1"));
         assert!(text(|c| c.species.clear()).contains("`species`: expected at least one, got none"));
         assert!(text(|c| c.species = vec![Seagrass::Ferny; 2]).contains("`species`: expected each once"));
+        assert!(text(|c| c.species = vec![Seagrass::Ferny; 300]).contains("`species`: expected each once"));
         assert!(text(|c| c.bare = [-0.1, 0.5]).contains("`bare`"));
         assert!(
             text(|c| c.bare = [0.2, f32::NAN]).contains("`bare`: expected a range within 0..=0.95, got 0.2 to NaN")
@@ -173,6 +170,11 @@ mod tests {
         assert!(text(|c| c.litter = -1.0).contains("`litter`"));
         assert!(text(|c| c.open_water = 2.0).contains("`open_water`"));
         assert!(text(|c| c.noise = 61.0).contains("`noise`"));
+    }
+
+    #[test]
+    fn the_classes_are_those_of_deep_seagrass() {
+        assert_eq!(SyntheticMeadowConfig::default().class_set().unwrap(), deep_seagrass_classes());
     }
 
     #[test]

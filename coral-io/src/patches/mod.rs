@@ -1,0 +1,9 @@
+//! Patches of photographs as datasets.
+
+mod grid;
+mod in_memory;
+mod one_hot;
+
+pub use grid::{GridPatch, GridPatches};
+pub use in_memory::InMemory;
+pub use one_hot::OneHot;
