@@ -16,6 +16,7 @@ mod layout;
 mod linear;
 mod product;
 mod resample;
+mod resize;
 mod simd;
 mod window_attention;
 
@@ -30,6 +31,7 @@ pub(crate) use layer_norm::layer_norm;
 pub(crate) use layout::channels_last;
 pub(crate) use linear::{linear, mlp};
 pub(crate) use resample::{resize_grid, resize_rows};
+pub use resize::{resize_bilinear, resize_nearest};
 pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};
 
 use std::ops::Deref;
