@@ -11,6 +11,7 @@ mod tensor;
 mod train;
 mod weights;
 
+pub use ops::{resize_bilinear, resize_nearest};
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };

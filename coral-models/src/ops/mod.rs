@@ -20,6 +20,7 @@ mod product;
 mod real;
 mod rectify;
 mod resample;
+mod resize;
 mod simd;
 mod window_attention;
 
@@ -37,6 +38,7 @@ pub(crate) use linear::{linear, mlp};
 pub(crate) use pool::{average_pool, max_pool};
 pub(crate) use rectify::add_relu;
 pub(crate) use resample::{resize_grid, resize_rows};
+pub use resize::{resize_bilinear, resize_nearest};
 pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};
 
 use std::ops::Deref;

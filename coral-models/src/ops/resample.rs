@@ -4,7 +4,7 @@ use coral_core::Size;
 use crate::{Interpolation, PlaneResampler};
 
 /// Interpolation between the entries of one axis as a to×from matrix, through which gradients pass.
-fn matrix((from, to): (usize, usize), interpolation: Interpolation, like: &Tensor) -> Result<Tensor> {
+pub(super) fn matrix((from, to): (usize, usize), interpolation: Interpolation, like: &Tensor) -> Result<Tensor> {
     // Resizing the identity's rows gives the weights.
     let mut identity = vec![0.0f32; from * from];
     identity.iter_mut().step_by(from + 1).for_each(|v| *v = 1.0);

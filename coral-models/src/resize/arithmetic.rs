@@ -1,5 +1,8 @@
 //! In which numbers the programs add, and when they round.
 
+use std::marker::PhantomData;
+use std::ops::{Add, Mul};
+
 /// The number types of a resize and how they are multiplied and rounded. `Sum` holds the running sum of a
 /// pass, `Mid` is what the first pass hands to the second.
 pub(super) trait Arithmetic {
@@ -92,36 +95,61 @@ impl Arithmetic for FloatBytes {
     }
 }
 
-/// Floats with weights in f32.
+/// Floats with weights and sums of the same type.
 #[derive(Debug)]
-pub(super) struct TorchFloats;
+pub(super) struct Floats<T>(PhantomData<T>);
 
-impl Arithmetic for TorchFloats {
-    type Input = f32;
-    type Mid = f32;
-    type Output = f32;
-    type Weight = f32;
-    type Sum = f32;
-    const START: f32 = 0.0;
+impl<T: PlaneValue> Arithmetic for Floats<T> {
+    type Input = T;
+    type Mid = T;
+    type Output = T;
+    type Weight = T;
+    type Sum = T;
+    const START: T = T::ZERO;
 
     #[inline(always)]
-    fn add_input(sum: f32, value: f32, weight: f32) -> f32 {
+    fn add_input(sum: T, value: T, weight: T) -> T {
         sum + value * weight
     }
 
     #[inline(always)]
-    fn to_mid(sum: f32) -> f32 {
+    fn to_mid(sum: T) -> T {
         sum
     }
 
     #[inline(always)]
-    fn add_mid(sum: f32, value: f32, weight: f32) -> f32 {
+    fn add_mid(sum: T, value: T, weight: T) -> T {
         sum + value * weight
     }
 
     #[inline(always)]
-    fn to_output(sum: f32) -> f32 {
+    fn to_output(sum: T) -> T {
         sum
+    }
+}
+
+/// Values that planes of floats consist of.
+pub(crate) trait PlaneValue: Copy + Default + Send + Sync + Add<Output = Self> + Mul<Output = Self> {
+    /// Where a sum starts.
+    const ZERO: Self;
+
+    /// The weight nearest to one in double precision.
+    fn from_weight(weight: f64) -> Self;
+}
+
+impl PlaneValue for f32 {
+    const ZERO: f32 = 0.0;
+
+    fn from_weight(weight: f64) -> Self {
+        weight as f32
+    }
+}
+
+impl PlaneValue for f64 {
+    const ZERO: f64 = 0.0;
+
+    fn from_weight(weight: f64) -> Self {
+        weight
     }
 }
 

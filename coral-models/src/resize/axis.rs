@@ -37,6 +37,32 @@ impl Axis<f64> {
         Self::from_indices(len, len, |i| i)
     }
 
+    /// The axis that brings gradients back: input and output change places, every weight stays with its pair.
+    pub(super) fn transposed(&self) -> Self {
+        let mut spans: Vec<(usize, Vec<f64>)> = vec![(0, Vec::new()); self.input];
+        for i in 0..self.len() {
+            let (start, weights) = self.span(i);
+            for ((first, column), &weight) in spans[start..].iter_mut().zip(weights) {
+                if weight != 0.0 {
+                    if column.is_empty() {
+                        *first = i;
+                    }
+                    column.resize(i - *first, 0.0);
+                    column.push(weight);
+                }
+            }
+        }
+        // Inputs that nothing is made of get nothing, from the place where their neighbour starts.
+        let mut previous = 0;
+        for (first, column) in &mut spans {
+            if column.is_empty() {
+                (*first, *column) = (previous, vec![0.0]);
+            }
+            previous = *first;
+        }
+        Self::from_spans(self.len(), spans)
+    }
+
     /// The same axis with weights of another type.
     pub(super) fn map<W>(&self, convert: impl Fn(f64) -> W) -> Axis<W> {
         let weights = self.weights.iter().map(|&weight| convert(weight)).collect();
@@ -98,6 +124,33 @@ mod tests {
         assert_eq!(axis.span(1), (0, &[0.5, 0.5][..]));
         assert_eq!(axis.span(2), (2, &[0.0, 1.0][..]));
         assert!(!axis.is_identity() && Axis::identity(3).is_identity());
+    }
+
+    /// All weights, a row per output.
+    fn dense(axis: &Axis<f64>) -> Vec<Vec<f64>> {
+        let row = |i| {
+            let (start, weights) = axis.span(i);
+            let mut row = vec![0.0; axis.input()];
+            row[start..start + weights.len()].copy_from_slice(weights);
+            row
+        };
+        (0..axis.len()).map(row).collect()
+    }
+
+    #[test]
+    fn transposing_turns_the_weights_around() {
+        let axes = [
+            Axis::from_spans(4, vec![(0, vec![0.5, 0.5]), (1, vec![0.2, 0.8]), (1, vec![0.7, 0.3]), (3, vec![1.0])]),
+            Axis::from_indices(5, 3, |i| 2 * i),
+            Axis::from_indices(3, 7, |i| i / 3),
+        ];
+        for axis in axes {
+            let (rows, back) = (dense(&axis), axis.transposed());
+            assert!(back.parts().0.is_sorted());
+            for (j, row) in dense(&back).iter().enumerate() {
+                assert!(row.iter().copied().eq(rows.iter().map(|r| r[j])), "{j}: {row:?} of {rows:?}");
+            }
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@ mod filter;
 mod image;
 mod passes;
 mod plane;
+mod plane_map;
 
 pub(crate) use convolve::convolve_image;
 pub use filter::PillowFilter;
 pub use image::{OpenCvInterpolation, resize_image, resize_image_opencv};
 pub use plane::{Interpolation, PlaneResampler, resize_plane};
+pub(crate) use plane_map::PlaneMap;

@@ -3,7 +3,7 @@ use coral_core::{Error, Rect, Result, Size};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{PillowFloats, TorchFloats};
+use super::arithmetic::{Floats, PillowFloats};
 use super::axis::Axis;
 use super::coordinates::{torch_area, torch_bicubic, torch_bilinear, torch_bilinear_align_corners, torch_nearest};
 use super::filter::{Kernel, PillowFilter, vertical_first};
@@ -35,7 +35,7 @@ pub enum Interpolation {
 
 impl Interpolation {
     /// The axis from `input` to `output` samples; `scale`, in inputs per output, is their ratio unless told.
-    fn axis(self, input: usize, output: usize, scale: Option<f32>) -> Axis<f64> {
+    pub(super) fn axis(self, input: usize, output: usize, scale: Option<f32>) -> Axis<f64> {
         if input == output && scale.is_none() {
             return Axis::identity(input);
         }
@@ -200,10 +200,7 @@ impl PlaneResampler {
             let expected = format!("{count} planes of {}", self.to);
             return Err(Error::shape("output", expected, format!("{} values", output.len())));
         }
-        let pairs = planes.par_chunks_exact(input).zip(output.par_chunks_exact_mut(self.to.pixels()));
-        // A thread should have enough to do with its share of small planes.
-        let at_least = (1 << 16) / (input + self.to.pixels()) + 1;
-        pairs.with_min_len(at_least).for_each(|(input, output)| self.resize_one(input, output));
+        each_plane((planes, input), (output, self.to.pixels()), |input, output| self.resize_one(input, output));
         Ok(())
     }
 
@@ -212,7 +209,7 @@ impl PlaneResampler {
             Axes::Single([columns, rows]) if columns.is_identity() && rows.is_identity() => {
                 output.copy_from_slice(input);
             }
-            Axes::Single([columns, rows]) => Passes::<_, 1> { columns, rows }.run::<TorchFloats>(input, output),
+            Axes::Single([columns, rows]) => Passes::<_, 1> { columns, rows }.run::<Floats<f32>>(input, output),
             Axes::Double { axes: [columns, rows], vertical_first: true } => {
                 let mut low = vec![0.0; columns.input() * rows.len()];
                 Passes::<_, 1> { columns: &Axis::identity(columns.input()), rows }.run::<PillowFloats>(input, &mut low);
@@ -223,6 +220,18 @@ impl PlaneResampler {
             }
         }
     }
+}
+
+/// Calls `resize` with every plane of the input and of the output, each given with the values of a plane.
+pub(super) fn each_plane<T: Copy + Send + Sync>(
+    (planes, from): (&[T], usize),
+    (output, to): (&mut [T], usize),
+    resize: impl Fn(&[T], &mut [T]) + Sync,
+) {
+    // A thread should have enough to do with its share of small planes.
+    let at_least = (1 << 16) / (from + to) + 1;
+    let pairs = planes.par_chunks_exact(from).zip(output.par_chunks_exact_mut(to));
+    pairs.with_min_len(at_least).for_each(|(input, output)| resize(input, output));
 }
 
 /// Resizes one plane. For many planes of one size, or parts of the result, see [`PlaneResampler`].

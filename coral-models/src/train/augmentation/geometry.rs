@@ -120,9 +120,7 @@ impl Geometry {
 
     /// Applies itself to an image, with Pillow's bilinear resampling.
     pub(super) fn apply(&self, image: &RgbImage) -> Result<RgbImage> {
-        let Rect { x, y, width, height } = self.crop;
-        let part = imageops::crop_imm(image, x, y, width, height).to_image();
-        let mut part = resize_image(&part, self.size, PillowFilter::Bilinear)?;
+        let mut part = resize_image(&copy_part(image, self.crop), self.size, PillowFilter::Bilinear)?;
         if self.flip_x {
             imageops::flip_horizontal_in_place(&mut part);
         }
@@ -158,6 +156,17 @@ impl Geometry {
         }
         part.as_standard_layout().into_owned()
     }
+}
+
+/// Row by row, which is much faster than pixel by pixel.
+fn copy_part(image: &RgbImage, rect: Rect) -> RgbImage {
+    let mut part = RgbImage::new(rect.width, rect.height);
+    let (stride, width) = (3 * image.width() as usize, 3 * rect.width as usize);
+    let rows = image.as_raw()[rect.y as usize * stride..].chunks_exact(stride);
+    for (row, part) in rows.zip(part.chunks_exact_mut(width)) {
+        part.copy_from_slice(&row[3 * rect.x as usize..][..width]);
+    }
+    part
 }
 
 #[cfg(test)]
