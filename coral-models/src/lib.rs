@@ -22,9 +22,10 @@ pub use sam::{
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
 pub use train::{
-    Augmentation, BatchPlan, ChannelShift, ColorJitter, CrossEntropyConfig, GaussianBlur, LoaderConfig, RandomCrop,
-    Reduction, SeafeatsLoss, batch_indices, bce_with_logits, cross_entropy, epoch_order, for_each_batch, mse, nt_xent,
-    seafeats_loss, soft_cross_entropy, weighted_order,
+    Augmentation, BatchPlan, ChannelShift, ColorJitter, CrossEntropyConfig, DiceClasses, DiceConfig, DiceScope,
+    FocalConfig, GaussianBlur, LoaderConfig, RandomCrop, Reduction, SeafeatsLoss, batch_indices, bce_with_logits,
+    binary_dice_loss, cross_entropy, dice_loss, epoch_order, focal_cross_entropy, focal_loss, for_each_batch, mse,
+    nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
 };
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 
