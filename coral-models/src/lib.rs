@@ -16,8 +16,8 @@ pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };
 pub use resnet::{
-    FitConfig, HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetClassifier, ResNetClassifierConfig,
-    ResNetConfig, SimClr, SimClrConfig,
+    Cells, FitConfig, HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetClassifier,
+    ResNetClassifierConfig, ResNetConfig, SimClr, SimClrConfig,
 };
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
@@ -27,11 +27,12 @@ pub use sam::{
 };
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
 pub use train::{
-    Augmentation, AverageConfig, BatchPlan, ChannelShift, ColorJitter, CosineConfig, CrossEntropyConfig, EarlyStopping,
-    EarlyStoppingConfig, ExponentialAverage, Fresh, GaussianBlur, Goal, Gradients, Interval, LoaderConfig, Optimizer,
-    OptimizerConfig, Parameters, PlateauConfig, RandomCrop, Reduction, Schedule, ScheduleConfig, SeafeatsLoss,
-    Threshold, Trainer, TrainerConfig, batch_indices, bce_with_logits, cross_entropy, epoch_order, for_each_batch, mse,
-    nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
+    Augmentation, AverageConfig, BatchPlan, ChannelShift, ColorJitter, CosineConfig, CrossEntropyConfig, DiceClasses,
+    DiceConfig, DiceScope, EarlyStopping, EarlyStoppingConfig, ExponentialAverage, FocalConfig, Fresh, GaussianBlur,
+    Goal, Gradients, Interval, LoaderConfig, Optimizer, OptimizerConfig, Parameters, PlateauConfig, RandomCrop,
+    Reduction, Schedule, ScheduleConfig, SeafeatsLoss, Threshold, Trainer, TrainerConfig, batch_indices,
+    bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, epoch_order, focal_cross_entropy, focal_loss,
+    for_each_batch, mse, nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
 };
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 

@@ -135,12 +135,20 @@ impl<'a, T: Real> Logits<'a, T> {
         })
     }
 
+    fn sample(self, sample: usize) -> &'a [T] {
+        &self.values[sample * self.classes * self.entries..][..self.classes * self.entries]
+    }
+
     fn row(self, sample: usize, class: usize, first: usize, len: usize) -> &'a [T] {
         &self.values[(sample * self.classes + class) * self.entries + first..][..len]
     }
 
     /// Per entry of a block: the largest logit, and the logarithm of the sum of exponentials less that.
     fn normalizers(self, (sample, first, len): (usize, usize, usize)) -> (Vec<T>, Vec<T>) {
+        if self.entries == 1 {
+            let (largest, sum) = pulp::Arch::new().dispatch(|| row_normalizer(self.sample(sample)));
+            return (vec![largest], vec![sum.ln()]);
+        }
         let mut largest = self.row(sample, 0, first, len).to_vec();
         let mut sums = vec![T::zero(); len];
         pulp::Arch::new().dispatch(|| {
@@ -160,6 +168,23 @@ impl<'a, T: Real> Logits<'a, T> {
     }
 }
 
+/// The largest of the values, and the sum of their exponentials after that is taken away.
+#[inline(always)]
+fn row_normalizer<T: Real>(row: &[T]) -> (T, T) {
+    // The compiler may not reorder one sum into vectors by itself.
+    const LANES: usize = 16;
+    let largest = row.iter().fold(row[0], |largest, &x| if x > largest { x } else { largest });
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [T::zero(); LANES];
+    for block in blocks {
+        for lane in 0..LANES {
+            sums[lane] += (block[lane] - largest).exp();
+        }
+    }
+    let rest = rest.iter().fold(T::zero(), |sum, &x| sum + (x - largest).exp());
+    (largest, sums.into_iter().fold(rest, |sum, lane| sum + lane))
+}
+
 struct CrossEntropy(Arc<IndexTargets>);
 
 impl CrossEntropy {
@@ -170,13 +195,14 @@ impl CrossEntropy {
             let (sample, first, len) = block;
             let (largest, log_sums) = logits.normalizers(block);
             let indices = &self.0.indices[sample * logits.entries + first..][..len];
+            let values = logits.sample(sample);
             let mut sum = 0.0;
             for (i, &index) in indices.iter().enumerate() {
                 let index = index as usize;
                 if index == logits.classes {
                     continue;
                 }
-                let shifted = |class: usize| (logits.row(sample, class, first, len)[i] - largest[i]).to_f64();
+                let shifted = |class: usize| (values[class * logits.entries + first + i] - largest[i]).to_f64();
                 sum += total[index] * log_sums[i].to_f64() - own[index] * shifted(index);
                 if self.0.smoothing > 0.0 {
                     sum -= spread.iter().enumerate().map(|(class, spread)| spread * shifted(class)).sum::<f64>();
@@ -218,13 +244,20 @@ struct CrossEntropyGradient {
 impl CrossEntropyGradient {
     fn gradient<T: Real>(&self, logits: Logits<'_, T>) -> Vec<T> {
         let (classes, entries) = (logits.classes, logits.entries);
-        let factor = self.factor * self.targets.scale;
-        let scaled = |values: Vec<f64>| values.into_iter().map(|v| T::from_f64(factor * v)).collect::<Vec<_>>();
-        let (own, total) = self.targets.own_and_total();
-        let (own, total, spread) = (scaled(own), scaled(total), scaled(self.targets.spread()));
+        let shares = self.shares::<T>();
         let normalizers: Vec<_> = logits.blocks().map(|block| logits.normalizers(block)).collect();
         let per_sample = entries.div_ceil(BLOCK);
         let mut out = vec![T::zero(); logits.values.len()];
+        if entries == 1 {
+            // Rows of classes lie together.
+            out.par_chunks_mut(classes).with_min_len(BLOCK.div_ceil(classes)).enumerate().for_each(|(sample, out)| {
+                let (x, (largest, log_sum)) = (logits.sample(sample), &normalizers[sample]);
+                let index = self.targets.indices[sample] as usize;
+                softmax_row(x, largest[0], log_sum[0], out);
+                shares.row(index, out);
+            });
+            return out;
+        }
         out.par_chunks_mut(entries).with_min_len(BLOCK.div_ceil(entries)).enumerate().for_each(|(row, out)| {
             let (sample, class) = (row / classes, row % classes);
             for (block, out) in out.chunks_mut(BLOCK).enumerate() {
@@ -237,16 +270,54 @@ impl CrossEntropyGradient {
                 });
                 let indices = &self.targets.indices[sample * entries + block * BLOCK..];
                 for (out, &index) in out.iter_mut().zip(indices) {
-                    let index = index as usize;
-                    let share = if index < classes { spread[class] } else { T::zero() };
-                    let target = if index == class { share + own[index] } else { share };
-                    // Not a product with 0, which would keep what is not a number in an entry that does not count.
-                    *out = if index < classes { *out * total[index] - target } else { T::zero() };
+                    *out = shares.gradient(*out, class, index as usize);
                 }
             }
         });
         out
     }
+
+    fn shares<T: Real>(&self) -> Shares<T> {
+        let factor = self.factor * self.targets.scale;
+        let scaled = |values: Vec<f64>| values.into_iter().map(|v| T::from_f64(factor * v)).collect();
+        let (own, total) = self.targets.own_and_total();
+        Shares { own: scaled(own), total: scaled(total), spread: scaled(self.targets.spread()) }
+    }
+}
+
+/// What a target asks for, as factors of the gradient.
+struct Shares<T> {
+    own: Vec<T>,
+    total: Vec<T>,
+    spread: Vec<T>,
+}
+
+impl<T: Real> Shares<T> {
+    /// The gradient of one logit, from its probability.
+    #[inline(always)]
+    fn gradient(&self, probability: T, class: usize, index: usize) -> T {
+        // Not a product with 0, which would keep what is not a number in an entry that does not count.
+        if index == self.spread.len() {
+            return T::zero();
+        }
+        let target = if index == class { self.spread[class] + self.own[index] } else { self.spread[class] };
+        probability * self.total[index] - target
+    }
+
+    /// The gradient of one entry's logits, which lie together.
+    fn row(&self, index: usize, probabilities: &mut [T]) {
+        for (class, value) in probabilities.iter_mut().enumerate() {
+            *value = self.gradient(*value, class, index);
+        }
+    }
+}
+
+fn softmax_row<T: Real>(x: &[T], largest: T, log_sum: T, out: &mut [T]) {
+    pulp::Arch::new().dispatch(|| {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = ((x - largest) - log_sum).exp();
+        }
+    });
 }
 
 impl CustomOp1 for CrossEntropyGradient {
@@ -281,7 +352,9 @@ mod tests {
 
     #[test]
     fn fused_equals_composed() {
-        for (batch, classes, entries) in [(1, 1, 1), (5, 3, 1), (2, 5, 33), (1, 4, BLOCK + 5), (2, 2, 2 * BLOCK)] {
+        for (batch, classes, entries) in
+            [(1, 1, 1), (5, 3, 1), (70, 37, 1), (2, 5, 33), (1, 4, BLOCK + 5), (2, 2, 2 * BLOCK)]
+        {
             let logits = (random(&[batch, classes, entries], 3) * 4.0).unwrap();
             let targets = targets(batch, classes, entries);
             let slow = |x: &Tensor| composed(x, &targets);

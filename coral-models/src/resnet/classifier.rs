@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig};
 use crate::weights::write_safetensors;
-use crate::{Checkpoint, Fresh, Normalization, Parameters};
+use crate::{Checkpoint, Fresh, Normalization, Parameters, PillowFilter, resize_image};
 
 /// Settings of a [`ResNetClassifier`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,7 +62,8 @@ pub struct FitConfig {
 /// A residual network that classifies patches and the cells of photographs, and that can be trained on either.
 ///
 /// It implements the traits `PatchClassifier`, `GridClassifier`, `FeatureExtractor` and `ImageEncoder` and, for training,
-/// `TrainPatchClassifier` and `TrainGridClassifier`. Photographs are read in their own resolution.
+/// `TrainPatchClassifier` and `TrainGridClassifier`. Photographs are read in their own resolution, but for a slight change
+/// that makes their sides whole numbers of cells.
 pub struct ResNetClassifier {
     pub(super) config: ResNetClassifierConfig,
     pub(super) trainer: Trainer,
@@ -243,16 +245,19 @@ impl ResNetClassifier {
         if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
     }
 
-    /// Checks that a photograph has at least one cell.
-    pub(super) fn check_photograph(&self, size: Size) -> Result<()> {
-        let cell = self.config.network.cell() as u32;
-        // Positions of the last stage are rounded up.
-        let places = |side: u32| side.div_ceil(super::config::ResNetConfig::STRIDE as u32) as usize;
-        if size.pixels() == 0 || places(size.width).min(places(size.height)) < self.config.network.pool {
-            let reason = format!("a {size} photograph is smaller than a cell of {cell}x{cell} pixels");
+    /// A photograph in the nearest size that is a whole number of cells, so that they cover it evenly.
+    pub(super) fn whole_cells<'a>(&self, photograph: &'a RgbImage) -> Result<Cow<'a, RgbImage>> {
+        let (size, side) = (Size::of(photograph), self.config.network.cells.side() as u32);
+        if size.width < side || size.height < side {
+            let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
             return Err(Error::input("photograph", reason));
         }
-        Ok(())
+        let whole = |length: u32| (length + side / 2) / side * side;
+        let target = Size { width: whole(size.width), height: whole(size.height) };
+        if target == size {
+            return Ok(Cow::Borrowed(photograph));
+        }
+        resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
     }
 }
 

@@ -91,12 +91,10 @@ impl FeatureExtractor for ResNetClassifier {
 
     /// The features of the cells that [`GridClassifier::classify_grid`] classifies.
     fn extract(&self, image: &RgbImage) -> Result<FeatureMap> {
-        let size = Size::of(image);
-        self.check_photograph(size)?;
-        let pixels = self.pixels(std::slice::from_ref(image))?;
+        let pixels = self.pixels(std::slice::from_ref(&*self.whole_cells(image)?))?;
         let cells = self.inference()?.grid_features(&pixels, Mode::Eval);
         let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
-        tensor_to_feature_map(&map, size)
+        tensor_to_feature_map(&map, Size::of(image))
     }
 }
 
@@ -106,8 +104,7 @@ impl GridClassifier for ResNetClassifier {
     }
 
     fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>> {
-        self.check_photograph(Size::of(image))?;
-        let pixels = self.pixels(std::slice::from_ref(image))?;
+        let pixels = self.pixels(std::slice::from_ref(&*self.whole_cells(image)?))?;
         let network = self.inference()?;
         let probabilities = || -> candle_core::Result<Tensor> {
             let cells = network.grid_features(&pixels, Mode::Eval)?;

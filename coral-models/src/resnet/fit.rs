@@ -2,8 +2,8 @@ use candle_core::Tensor;
 use coral_core::image::RgbImage;
 use coral_core::ndarray::Array1;
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureMap, LabeledPatch, LabeledPhotograph, Result, SeededRng,
-    Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
+    CellLabeler, ClassId, Dataset, EpochReport, Error, LabeledPatch, LabeledPhotograph, Result, SeededRng, Size,
+    TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
 use super::classifier::{FitConfig, ResNetClassifier};
@@ -61,15 +61,14 @@ impl ResNetClassifier {
         labeler: &dyn CellLabeler,
         dropout: &mut SeededRng,
     ) -> Result<()> {
-        let images: Vec<RgbImage> = photographs.iter().map(|photograph| photograph.image.clone()).collect();
-        let size = Size::of(&images[0]);
-        self.check_photograph(size)?;
+        let images = photographs.iter().map(|photograph| Ok(self.whole_cells(&photograph.image)?.into_owned()));
+        let images = images.collect::<Result<Vec<_>>>()?;
         let features = self.network.grid_features(&self.pixels(&images)?, Mode::Train).map_err(Error::model)?;
         let (_, rows, columns, dim) = features.dims4().map_err(Error::model)?;
         let maps = features.detach().permute((0, 3, 1, 2)).map_err(Error::model)?;
         let mut classes: Vec<ClassId> = Vec::new();
         for (index, photograph) in photographs.iter().enumerate() {
-            let map: FeatureMap = tensor_to_feature_map(&maps.get(index).map_err(Error::model)?, size)?;
+            let map = tensor_to_feature_map(&maps.get(index).map_err(Error::model)?, Size::of(&photograph.image))?;
             let labels = labeler.label_cells(&map, photograph.class)?;
             if labels.dim() != (rows, columns) {
                 let (actual_rows, actual_columns) = labels.dim();

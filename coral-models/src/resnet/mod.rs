@@ -14,5 +14,5 @@ pub use classifier::{FitConfig, ResNetClassifier, ResNetClassifierConfig};
 pub use config::ResNetConfig;
 pub use conv_norm::Mode;
 pub use model::ResNet;
-pub use patch_network::{HiddenLayer, PatchNetwork, PatchNetworkConfig};
+pub use patch_network::{Cells, HiddenLayer, PatchNetwork, PatchNetworkConfig};
 pub use simclr::{SimClr, SimClrConfig};

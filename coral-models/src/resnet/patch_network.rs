@@ -22,8 +22,30 @@ pub struct PatchNetworkConfig {
     pub classes: usize,
     /// What lies between features and logits; `None` for one linear layer (torchvision's `fc`).
     pub hidden: Option<HiddenLayer>,
-    /// Positions of the last stage along one cell of a photograph's grid, 32 pixels each (16).
-    pub pool: usize,
+    /// What a cell of a photograph's grid is.
+    pub cells: Cells,
+}
+
+/// How the cells of a photograph get their features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Cells {
+    /// The network sees the whole photograph, and the last stage is averaged over blocks of so many positions a side, of
+    /// 32 pixels each (16, as published). A position sees some 400 pixels around itself, so that cells should
+    /// not be much smaller than that: else every cell knows what its neighbours show.
+    Pooled(usize),
+    /// Every cell is a patch of so many pixels a side that the network sees by itself, as small ones need it.
+    Cut(usize),
+}
+
+impl Cells {
+    /// Pixels along one cell.
+    pub fn side(self) -> usize {
+        match self {
+            Self::Pooled(positions) => positions.saturating_mul(ResNetConfig::STRIDE),
+            Self::Cut(side) => side,
+        }
+    }
 }
 
 /// The layer between features and logits.
@@ -42,13 +64,13 @@ impl PatchNetworkConfig {
     /// SeaFeats: ResNet-18, a linear layer of 512, dropout, no ReLU; cells of 512 pixels.
     pub const fn seafeats(classes: usize) -> Self {
         let hidden = HiddenLayer { width: 512, rectified: false, dropout: 0.15 };
-        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), pool: 16 }
+        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), cells: Cells::Pooled(16) }
     }
 
     /// SeaCLIP: the same with ReLU.
     pub const fn seaclip(classes: usize) -> Self {
         let hidden = HiddenLayer { width: 512, rectified: true, dropout: 0.15 };
-        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), pool: 16 }
+        Self { resnet: ResNetConfig::resnet18(), classes, hidden: Some(hidden), cells: Cells::Pooled(16) }
     }
 
     /// Reads what shapes tell off a checkpoint with torchvision's names
@@ -63,18 +85,13 @@ impl PatchNetworkConfig {
         let config = match (rows("head.hidden.weight"), rows("head.classes.weight"), rows("fc.weight")) {
             (Some(width), Some(classes), _) => {
                 let hidden = HiddenLayer { width, rectified: false, dropout: 0.15 };
-                Self { resnet, classes, hidden: Some(hidden), pool: 16 }
+                Self { resnet, classes, hidden: Some(hidden), cells: Cells::Pooled(16) }
             }
-            (_, _, Some(classes)) => Self { resnet, classes, hidden: None, pool: 16 },
+            (_, _, Some(classes)) => Self { resnet, classes, hidden: None, cells: Cells::Pooled(16) },
             _ => return Err(crate::weights::lacking(checkpoint, &["head.hidden.weight", "head.classes.weight"])),
         };
         config.validate().map_err(|error| Error::format(checkpoint.path(), None, error.to_string()))?;
         Ok(config)
-    }
-
-    /// Pixels along one cell of a photograph's grid.
-    pub fn cell(&self) -> usize {
-        self.pool * ResNetConfig::STRIDE
     }
 
     /// Checks the fields.
@@ -94,10 +111,10 @@ impl PatchNetworkConfig {
                 return Err(Error::parameter("hidden.dropout", format!("{dropout}; expected 0 to below 1")));
             }
         }
-        if self.pool == 0 {
-            return Err(Error::parameter("pool", "expected at least 1"));
+        match self.cells.side() {
+            1..=65_536 => Ok(()),
+            side => Err(Error::parameter("cells", format!("{side} pixels along a cell; expected 1 to 65536"))),
         }
-        Ok(())
     }
 }
 
@@ -144,8 +161,22 @@ impl PatchNetwork {
     /// # Errors
     /// When a photograph is smaller than a cell.
     pub fn grid_features(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
-        let map = self.resnet.features(pixels, mode)?;
-        if self.config.pool == 1 { Ok(map) } else { ops::average_pool(&map, self.config.pool) }
+        match self.config.cells {
+            Cells::Pooled(1) => self.resnet.features(pixels, mode),
+            Cells::Pooled(positions) => ops::average_pool(&self.resnet.features(pixels, mode)?, positions),
+            Cells::Cut(side) => {
+                let (batch, channels, height, width) = pixels.dims4()?;
+                let (rows, columns) = (height / side, width / side);
+                if rows == 0 || columns == 0 {
+                    candle_core::bail!("a photograph of {:?} is smaller than a cell of {side}", pixels.dims());
+                }
+                let whole = pixels.narrow(2, 0, rows * side)?.narrow(3, 0, columns * side)?.contiguous()?;
+                let cells = whole.reshape((batch * channels, rows, side, columns, side))?.transpose(2, 3)?;
+                let cells = cells.contiguous()?.reshape((batch, channels, rows * columns, side, side))?;
+                let patches = cells.transpose(1, 2)?.contiguous()?.flatten(0, 1)?;
+                self.patch_features(&patches, mode)?.reshape((batch, rows, columns, ()))
+            }
+        }
     }
 
     /// One feature per patch of N×3×H×W normalised pixels, the mean over the patch: N×D.

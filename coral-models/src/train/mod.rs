@@ -9,6 +9,7 @@ mod in_place;
 mod initial;
 mod loss;
 mod optimizer;
+mod order;
 mod parameters;
 mod schedule;
 mod sources;
@@ -20,14 +21,16 @@ mod update;
 
 pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
 pub use average::{AverageConfig, ExponentialAverage};
-pub use batches::{BatchPlan, LoaderConfig, batch_indices, epoch_order, for_each_batch, weighted_order};
+pub use batches::{BatchPlan, LoaderConfig, for_each_batch};
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig};
 pub use gradients::Gradients;
 pub use loss::{
-    CrossEntropyConfig, Reduction, SeafeatsLoss, bce_with_logits, cross_entropy, mse, nt_xent, seafeats_loss,
+    CrossEntropyConfig, DiceClasses, DiceConfig, DiceScope, FocalConfig, Reduction, SeafeatsLoss, bce_with_logits,
+    binary_dice_loss, cross_entropy, dice_loss, focal_cross_entropy, focal_loss, mse, nt_xent, seafeats_loss,
     soft_cross_entropy,
 };
 pub use optimizer::{Optimizer, OptimizerConfig};
+pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
 pub use trainer::{Trainer, TrainerConfig};

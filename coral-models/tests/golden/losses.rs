@@ -2,7 +2,9 @@
 
 use coral_core::ndarray::ArrayD;
 use coral_models::candle_core::{Device, Tensor, Var};
-use coral_models::{SeafeatsLoss, nt_xent, seafeats_loss};
+use coral_models::{
+    CrossEntropyConfig, DiceConfig, Reduction, SeafeatsLoss, dice_loss, nt_xent, seafeats_loss, soft_cross_entropy,
+};
 
 use super::{TestResult, open};
 
@@ -46,7 +48,6 @@ fn seafeats() -> TestResult {
 
 #[test]
 fn seafeats_probability_targets() -> TestResult {
-    use coral_models::{CrossEntropyConfig, Reduction, soft_cross_entropy};
     let case = open("seafeats");
     let outputs = case.f32("outputs")?;
     let classes = *outputs.shape().last().unwrap();
@@ -73,5 +74,21 @@ fn contrastive() -> TestResult {
     let input = Var::from_tensor(&tensor(&features, features.shape()))?;
     let loss = nt_xent(input.as_tensor(), case.number("/config/temp")?)?;
     assert_loss("ntxent", &loss, &input, [&case.f32("ntxent/loss")?, &case.f32("ntxent/grad")?]);
+    Ok(())
+}
+
+#[test]
+fn dice() -> TestResult {
+    let case = open("segformer_tiny");
+    let labels = case.i64("labels_downsampled")?;
+    let targets = Tensor::from_iter(labels.iter().copied(), &Device::Cpu)?.reshape(labels.shape())?;
+    let logits = case.f32("logits")?;
+    let input = Var::from_tensor(&tensor(&logits, logits.shape()))?;
+    let loss = dice_loss(input.as_tensor(), &targets, &DiceConfig::default())?;
+    assert_loss("dice", &loss, &input, [&case.f32("dice_loss")?, &case.f32("dice_grad_logits")?]);
+    let logits = case.f32("train/logits")?;
+    let loss = dice_loss(&tensor(&logits, logits.shape()), &targets, &DiceConfig::default())?.to_scalar::<f32>()?;
+    let expected = case.f32("train/dice_loss")?;
+    assert!((loss - expected.iter().next().unwrap()).abs() <= 1e-5, "{loss}, expected {expected}");
     Ok(())
 }

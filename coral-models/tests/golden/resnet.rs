@@ -1,7 +1,7 @@
 use candle_core::{Device, Tensor};
 use coral_core::ndarray::ArrayD;
 use coral_core::testing::GoldenCase;
-use coral_models::{Checkpoint, Mode, Parameters, PatchNetwork, PatchNetworkConfig, ResNet, ResNetConfig};
+use coral_models::{Cells, Checkpoint, Mode, Parameters, PatchNetwork, PatchNetworkConfig, ResNet, ResNetConfig};
 
 use crate::{TestResult, open};
 
@@ -140,7 +140,7 @@ fn the_head_of_seafeats_reads_photographs_and_patches() -> TestResult {
     let (height, width) = (places(pixels.dims()[2]), places(pixels.dims()[3]));
     let fits = |pool: &usize| (height / pool) * (width / pool) == published.shape()[1];
     let pool = (1..=height).rev().find(fits).ok_or("no pool gives as many cells")?;
-    let config = PatchNetworkConfig { pool, ..detected };
+    let config = PatchNetworkConfig { cells: Cells::Pooled(pool), ..detected };
     let network = coral_models::load(&checkpoint, &Device::Cpu, &[], |vb| PatchNetwork::new(&config, &vb))?;
     let features = network.grid_features(&pixels, Mode::Eval)?.flatten(0, 2)?;
     compare(&case, "seafeats_head/features", &features, [1e-4, 0.0])?;

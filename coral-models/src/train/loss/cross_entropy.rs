@@ -10,7 +10,7 @@ use crate::ops::{IndexTargets, cross_entropy_sum};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Reduction {
     /// The sum of the samples' class weights, so that the loss does not depend on the weights' size. PyTorch's mean for
-    /// class indices. The weight of a sample with probabilities is their mean over the classes' weights.
+    /// class indices. A sample with probabilities weighs the mean, under them, of the classes' weights.
     #[default]
     WeightedMean,
     /// The number of labelled samples, whatever they weigh. PyTorch's mean for probabilities.

@@ -3,6 +3,8 @@
 mod binary;
 mod contrastive;
 mod cross_entropy;
+mod dice;
+mod focal;
 mod seafeats;
 mod softmax;
 mod targets;
@@ -10,4 +12,6 @@ mod targets;
 pub use binary::{bce_with_logits, mse};
 pub use contrastive::nt_xent;
 pub use cross_entropy::{CrossEntropyConfig, Reduction, cross_entropy, soft_cross_entropy};
+pub use dice::{DiceClasses, DiceConfig, DiceScope, binary_dice_loss, dice_loss};
+pub use focal::{FocalConfig, focal_cross_entropy, focal_loss};
 pub use seafeats::{SeafeatsLoss, seafeats_loss};

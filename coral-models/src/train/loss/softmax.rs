@@ -20,6 +20,11 @@ pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
     ((x + &magnitude)? * 0.5)? + (magnitude.neg()?.exp()? + 1.0)?.log()?
 }
 
+/// 1 / (1 + e⁻ˣ), stable for any x.
+pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    (x * 0.5)?.tanh()?.affine(0.5, 0.5)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,7 +38,8 @@ mod tests {
             assert_gradient(&x, |x| softmax(x, dim));
             assert_gradient(&x, |x| log_softmax(x, dim));
         }
-        assert_gradient(&(x * 4.0).unwrap(), softplus);
+        assert_gradient(&(&x * 4.0).unwrap(), softplus);
+        assert_gradient(&(x * 4.0).unwrap(), sigmoid);
     }
 
     #[test]
@@ -42,6 +48,7 @@ mod tests {
         assert_eq!(list(&softmax(&x, 1).unwrap()), [0.0, 1.0, 0.5, 0.5]);
         assert_eq!(list(&log_softmax(&x, 1).unwrap())[..2], [-6e4, 0.0]);
         assert_eq!(list(&softplus(&x).unwrap())[..2], [0.0, 3e4]);
+        assert_eq!(list(&sigmoid(&x).unwrap()), [0.0, 1.0, 0.5, 0.5]);
     }
 
     #[test]

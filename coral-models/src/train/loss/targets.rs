@@ -52,6 +52,19 @@ pub(super) fn check_floating(what: &str, tensor: &Tensor) -> Result<()> {
     Err(Error::input(what, format!("expected a floating type, got {:?}", tensor.dtype())))
 }
 
+/// 1 at each entry's class and 0 elsewhere, N×C×S in the type of the logits; 0 everywhere for unlabelled entries.
+pub(super) fn one_hot(indices: &[u32], logits: &Tensor) -> candle_core::Result<Tensor> {
+    let (batch, classes) = (logits.dims()[0], logits.dims()[1]);
+    let entries = indices.len() / batch;
+    let mut hot = vec![0u8; batch * classes * entries];
+    for (pixels, planes) in indices.chunks(entries).zip(hot.chunks_mut(classes * entries)) {
+        for (at, &index) in pixels.iter().enumerate().filter(|(_, index)| (**index as usize) < classes) {
+            planes[index as usize * entries + at] = 1;
+        }
+    }
+    Tensor::from_vec(hot, (batch, classes, entries), &Device::Cpu)?.to_device(logits.device())?.to_dtype(logits.dtype())
+}
+
 /// One weight per class; all 1 unless given.
 pub(super) fn checked_weights(weights: Option<&[f32]>, classes: usize) -> Result<Vec<f64>> {
     let Some(weights) = weights else { return Ok(vec![1.0; classes]) };
