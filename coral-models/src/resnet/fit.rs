@@ -63,9 +63,12 @@ impl ResNetClassifier {
     ) -> Result<()> {
         let images = photographs.iter().map(|photograph| Ok(self.whole_cells(&photograph.image)?.into_owned()));
         let images = images.collect::<Result<Vec<_>>>()?;
-        let features = self.network.grid_features(&self.pixels(&images)?, Mode::Train).map_err(Error::model)?;
+        let pixels = self.pixels(&images)?;
+        // Templates are made of features of inference; those of training mode are normalised by their batch instead.
+        let seen = self.inference()?.grid_features(&pixels, Mode::Eval);
+        let maps = seen.and_then(|features| features.permute((0, 3, 1, 2))).map_err(Error::model)?;
+        let features = self.network.grid_features(&pixels, Mode::Train).map_err(Error::model)?;
         let (_, rows, columns, dim) = features.dims4().map_err(Error::model)?;
-        let maps = features.detach().permute((0, 3, 1, 2)).map_err(Error::model)?;
         let mut classes: Vec<ClassId> = Vec::new();
         for (index, photograph) in photographs.iter().enumerate() {
             let map = tensor_to_feature_map(&maps.get(index).map_err(Error::model)?, Size::of(&photograph.image))?;
