@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod clip;
 mod layers;
 mod ops;
 mod resize;
@@ -7,6 +8,7 @@ mod sam;
 mod tensor;
 mod weights;
 
+pub use clip::{Clip, ClipActivation, ClipConfig, ClipDense, ClipImageConfig, ClipPreprocess, ClipTextConfig};
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };

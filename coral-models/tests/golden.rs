@@ -2,6 +2,8 @@
 
 use coral_core::testing::GoldenCase;
 
+#[path = "golden/clip.rs"]
+mod clip;
 #[path = "golden/coralscop_amg.rs"]
 mod coralscop_amg;
 #[path = "golden/resize.rs"]

@@ -1,0 +1,13 @@
+mod config;
+mod detect;
+mod image_tower;
+mod model;
+mod names;
+mod preprocess;
+mod text_tower;
+mod transformer;
+
+pub use config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
+pub use image_tower::ClipDense;
+pub use model::Clip;
+pub use preprocess::ClipPreprocess;
