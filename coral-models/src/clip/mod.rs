@@ -1,5 +1,7 @@
 mod config;
 mod detect;
+#[cfg(test)]
+mod gradient_tests;
 mod image_tower;
 mod model;
 mod names;
