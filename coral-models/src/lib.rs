@@ -8,7 +8,9 @@ mod sam;
 mod tensor;
 mod weights;
 
-pub use clip::{Clip, ClipActivation, ClipConfig, ClipDense, ClipImageConfig, ClipPreprocess, ClipTextConfig};
+pub use clip::{
+    Clip, ClipActivation, ClipConfig, ClipDense, ClipImageConfig, ClipPreprocess, ClipTextConfig, ClipTokenizer,
+};
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };

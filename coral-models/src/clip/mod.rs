@@ -7,9 +7,11 @@ mod model;
 mod names;
 mod preprocess;
 mod text_tower;
+mod tokenizer;
 mod transformer;
 
 pub use config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
 pub use image_tower::ClipDense;
 pub use model::Clip;
 pub use preprocess::ClipPreprocess;
+pub use tokenizer::ClipTokenizer;
