@@ -9,7 +9,8 @@ mod tensor;
 mod weights;
 
 pub use clip::{
-    Clip, ClipActivation, ClipConfig, ClipDense, ClipImageConfig, ClipPreprocess, ClipTextConfig, ClipTokenizer,
+    Clip, ClipActivation, ClipConfig, ClipDense, ClipEncoder, ClipEncoderConfig, ClipImageConfig, ClipPreprocess,
+    ClipTextConfig, ClipTokenizer,
 };
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,

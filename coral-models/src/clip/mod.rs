@@ -1,5 +1,6 @@
 mod config;
 mod detect;
+mod encoder;
 #[cfg(test)]
 mod gradient_tests;
 mod image_tower;
@@ -11,6 +12,7 @@ mod tokenizer;
 mod transformer;
 
 pub use config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
+pub use encoder::{ClipEncoder, ClipEncoderConfig};
 pub use image_tower::ClipDense;
 pub use model::Clip;
 pub use preprocess::ClipPreprocess;

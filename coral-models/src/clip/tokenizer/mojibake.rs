@@ -19,19 +19,25 @@ fn byte(character: char) -> Option<u8> {
     }
 }
 
-/// Reads sequences of characters anew as UTF-8 where they would hardly be written on purpose.
+/// Reads characters anew as UTF-8 where they would hardly be written on purpose: all of them where the whole text is
+/// UTF-8 then, else one sequence after the other.
 pub(super) fn repair(text: &str) -> String {
     let characters = text.chars().collect::<Vec<_>>();
     let mut out = String::with_capacity(text.len());
-    let (mut at, mut repaired) = (0, false);
+    let (mut at, mut repaired, mut unlikely) = (0, false, false);
     while at < characters.len() {
         // Where one sequence was misread, so was the next.
-        let read = sequence(&characters[at..]).filter(|read| repaired || read.unlikely);
+        let read = sequence(&characters, at).filter(|read| repaired || read.unlikely);
         repaired = read.is_some();
+        unlikely |= repaired;
         out.push(read.as_ref().map_or(characters[at], |read| read.character));
         at += read.map_or(1, |read| read.length);
     }
-    out
+    let whole = || {
+        let bytes = characters.iter().map(|&c| u8::try_from(c).ok().filter(u8::is_ascii).or_else(|| byte(c)));
+        String::from_utf8(bytes.collect::<Option<_>>()?).ok()
+    };
+    if unlikely { whole().unwrap_or(out) } else { out }
 }
 
 /// Characters that stand for the bytes of one.
@@ -43,40 +49,44 @@ struct Sequence {
     unlikely: bool,
 }
 
-/// The sequence that a text begins with.
-fn sequence(text: &[char]) -> Option<Sequence> {
-    let length = match byte(*text.first()?)? {
+/// The sequence that begins at a place of a text.
+fn sequence(text: &[char], at: usize) -> Option<Sequence> {
+    let length = match byte(*text.get(at)?)? {
         0xc2..=0xdf => 2,
         0xe0..=0xef => 3,
         0xf0..=0xf4 => 4,
         _ => return None,
     };
     let mut bytes = [0; 4];
-    for (place, &character) in bytes.iter_mut().zip(text.get(..length)?) {
+    for (place, &character) in bytes.iter_mut().zip(text.get(at..at + length)?) {
         *place = byte(character)?;
     }
-    let character = std::str::from_utf8(&bytes[..length]).ok()?.chars().next()?;
-    let word_follows = text.get(length).is_some_and(|c| c.is_alphanumeric());
-    Some(Sequence { character, length, unlikely: is_unlikely(&bytes[..length], word_follows) })
+    let bytes = &bytes[..length];
+    let character = std::str::from_utf8(bytes).ok()?.chars().next()?;
+    let before = at.checked_sub(1).map_or(' ', |at| text[at]);
+    let after = text.get(at + length).copied().unwrap_or(' ');
+    Some(Sequence { character, length, unlikely: is_unlikely(bytes, before, after) })
 }
 
 /// Whether characters that stand for these bytes would hardly follow each other in a text.
-fn is_unlikely(bytes: &[u8], word_follows: bool) -> bool {
+fn is_unlikely(bytes: &[u8], before: char, after: char) -> bool {
     // Letters, dashes and the like that may well follow an accented letter.
     let harmless = |byte: u8| {
         matches!(byte, 0x85 | 0x8a | 0x8c | 0x8e | 0x92 | 0x96 | 0x97 | 0x9a | 0x9c | 0x9e..=0xa0 | 0xad | 0xb4 | 0xb7)
     };
     // Quotation marks and the like that may end a word.
     let closing = |byte: u8| {
-        matches!(
-            byte,
-            0x82 | 0x84 | 0x8b | 0x91 | 0x93..=0x95 | 0x98 | 0x99 | 0x9b | 0xa1 | 0xa9 | 0xab | 0xae | 0xbb | 0xbf
-        )
+        matches!(byte, 0x82 | 0x84 | 0x8b | 0x91 | 0x93..=0x95 | 0x98 | 0x99 | 0x9b)
+            || matches!(byte, 0xa1 | 0xa9 | 0xab | 0xae | 0xbb | 0xbf)
     };
+    let currency = |byte: u8| matches!(byte, 0x80 | 0xa2..=0xa5);
     match bytes {
         // Â, Ã, Î, Ð: the first bytes of accented letters, Greek and Cyrillic.
         [0xc2 | 0xc3 | 0xce | 0xd0, second] => !matches!(second, 0x85 | 0x8c | 0x8e | 0x92),
-        [0xc4..=0xcf | 0xd1 | 0xd8 | 0xdc | 0xdd, second] => !harmless(*second) && (word_follows || !closing(*second)),
+        [0xc4..=0xcf | 0xd1 | 0xd8 | 0xdc | 0xdd, second] => {
+            let after_capitals = currency(*second) && !(before.is_ascii_lowercase() || before.is_whitespace());
+            !harmless(*second) && !after_capitals && (after.is_alphanumeric() || !closing(*second))
+        }
         [_, _] => false,
         // â€: quotation marks and dashes.
         [0xe2, 0x80 | 0x82 | 0x84, _] => true,
@@ -96,9 +106,17 @@ mod tests {
 
     #[test]
     fn misread_texts_are_restored() {
-        for text in
-            ["café", "naïve reef", "à la carte", "l’été – “récif”…", "коралловый риф", "😀 fish", "5 µm × 3 m²", "日本"]
-        {
+        for text in [
+            "café",
+            "naïve reef",
+            "à la carte",
+            "l’été – “récif”…",
+            "коралловый риф",
+            "😀 fish",
+            "5 µm × 3 m²",
+            "日本",
+            "Ångström Œuvre",
+        ] {
             assert_eq!(repair(&misread(text)), text, "{}", misread(text));
             assert_eq!(repair(text), text, "left alone");
         }
@@ -107,9 +125,18 @@ mod tests {
 
     #[test]
     fn what_people_write_is_left_alone() {
-        for text in
-            ["“CAFÉ”", "« touché”… »", "NESTLÉ’S", "É – È", "Ångström", "São Tomé", "CHÂTEAU", "20 °C ± 1", "Œuvre…"]
-        {
+        for text in [
+            "“CAFÉ”",
+            "« touché”… »",
+            "NESTLÉ’S",
+            "PRÉ£ 5",
+            "É – È",
+            "Ångström",
+            "São Tomé",
+            "CHÂTEAU",
+            "20 °C ± 1",
+            "Œuvre…",
+        ] {
             assert_eq!(repair(text), text);
         }
     }
