@@ -28,7 +28,10 @@ impl ClipConfig {
             config.validate()?;
             Ok(config)
         };
-        read().map_err(|error: Error| Error::format(checkpoint.path(), None, error.to_string()))
+        read().map_err(|error| match error {
+            Error::Weights { .. } => error,
+            other => Error::format(checkpoint.path(), None, other.to_string()),
+        })
     }
 
     /// Reads a `config.json` as the Python library `transformers` writes it for CLIP.
@@ -145,7 +148,7 @@ impl Shapes<'_> {
 
     fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let Some(shape) = self.checkpoint.shape(name) else {
-            return Err(Error::input(name, "it is missing: the checkpoint holds no whole tower of CLIP"));
+            return Err(lacking(self.checkpoint, &[name]));
         };
         match <[usize; N]>::try_from(shape) {
             Ok(sides) if !sides.contains(&0) => Ok(sides),

@@ -7,6 +7,8 @@ mod image_tower;
 mod model;
 mod names;
 mod preprocess;
+#[cfg(test)]
+mod tests;
 mod text_tower;
 mod tokenizer;
 mod transformer;
