@@ -53,6 +53,9 @@ pub struct FitConfig {
     /// Which form of the loss of photographs' cells; the sound one unless the published program is to be followed.
     /// Patches are trained on the plain cross-entropy.
     pub loss: SeafeatsLoss,
+    /// Whether batch normalisation keeps the statistics that the encoder came with, as is sound when a batch holds few
+    /// photographs, each of one class. Else it uses those of the batch, as published.
+    pub running_statistics: bool,
     /// Changes to photographs or patches before they are seen, for training on patches.
     pub augmentation: Option<Augmentation>,
     /// Threads that load.

@@ -32,6 +32,10 @@ impl FitConfig {
         Self { augmentation: Some(Augmentation::seaclip(None)), ..Self::adam(1e-4, 24, plateau) }
     }
 
+    fn mode(&self) -> Mode {
+        if self.running_statistics { Mode::Eval } else { Mode::Train }
+    }
+
     fn adam(learning_rate: f64, batch: usize, plateau: PlateauConfig) -> Self {
         let optimizer = OptimizerConfig::default();
         let schedule = ScheduleConfig::Plateau(plateau);
@@ -40,6 +44,7 @@ impl FitConfig {
             batch,
             class_weights: None,
             loss: SeafeatsLoss::Sound,
+            running_statistics: false,
             augmentation: None,
             loader: LoaderConfig::default(),
         }
@@ -67,7 +72,7 @@ impl ResNetClassifier {
         // Templates are made of features of inference; those of training mode are normalised by their batch instead.
         let seen = self.inference()?.grid_features(&pixels, Mode::Eval);
         let maps = seen.and_then(|features| features.permute((0, 3, 1, 2))).map_err(Error::model)?;
-        let features = self.network.grid_features(&pixels, Mode::Train).map_err(Error::model)?;
+        let features = self.network.grid_features(&pixels, self.config.training.mode()).map_err(Error::model)?;
         let (_, rows, columns, dim) = features.dims4().map_err(Error::model)?;
         let mut classes: Vec<ClassId> = Vec::new();
         for (index, photograph) in photographs.iter().enumerate() {
@@ -98,7 +103,7 @@ impl ResNetClassifier {
         let pixels = self.pixels(images)?;
         let targets = Tensor::from_vec(targets, ((), self.config.network.classes), pixels.device());
         let targets = targets.and_then(|targets| targets.to_dtype(pixels.dtype())).map_err(Error::model)?;
-        let features = self.network.patch_features(&pixels, Mode::Train);
+        let features = self.network.patch_features(&pixels, self.config.training.mode());
         let logits = features.and_then(|features| self.network.logits(&features, Some(dropout)));
         let class_weights = self.config.training.class_weights.clone();
         let config = CrossEntropyConfig { class_weights, ..CrossEntropyConfig::default() };
