@@ -24,6 +24,7 @@ mod prompt_groups;
 mod prompt_propagator;
 mod recorded_patches;
 mod rectify;
+mod refine_templates;
 mod registry;
 mod samples;
 mod sampling;
@@ -67,6 +68,7 @@ pub use prompt_propagator::{
 };
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};
+pub use refine_templates::refine_templates;
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sampling::{grid_points, random_points, stratified_points};
 pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};

@@ -46,17 +46,17 @@ impl ResNetClassifierConfig {
 pub struct FitConfig {
     /// Optimiser, learning rate, schedule, clipping and the like.
     pub trainer: TrainerConfig,
-    /// Photographs or patches per step.
+    /// Photographs, patches or cut cells per step.
     pub batch: usize,
     /// One weight per class; all 1 when absent.
     pub class_weights: Option<Vec<f32>>,
-    /// Which form of the loss of photographs' cells; the sound one unless the published program is to be followed.
-    /// Patches are trained on the plain cross-entropy.
+    /// Which form of the loss of pooled cells; the sound one unless the published program is to be followed. Patches and
+    /// cut cells are trained on the plain cross-entropy.
     pub loss: SeafeatsLoss,
     /// Whether batch normalisation keeps the statistics that the encoder came with, as is sound when a batch holds few
     /// photographs, each of one class. Else it uses those of the batch, as published.
     pub running_statistics: bool,
-    /// Changes to photographs or patches before they are seen, for training on patches.
+    /// Changes to photographs or patches before they are seen, for training on patches and cut cells.
     pub augmentation: Option<Augmentation>,
     /// Threads that load.
     pub loader: LoaderConfig,
@@ -247,21 +247,21 @@ impl ResNetClassifier {
         let dtype = self.trainer.parameters().dtype();
         if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
     }
+}
 
-    /// A photograph in the nearest size that is a whole number of cells, so that they cover it evenly.
-    pub(super) fn whole_cells<'a>(&self, photograph: &'a RgbImage) -> Result<Cow<'a, RgbImage>> {
-        let (size, side) = (Size::of(photograph), self.config.network.cells.side() as u32);
-        if size.width < side || size.height < side {
-            let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
-            return Err(Error::input("photograph", reason));
-        }
-        let whole = |length: u32| (length + side / 2) / side * side;
-        let target = Size { width: whole(size.width), height: whole(size.height) };
-        if target == size {
-            return Ok(Cow::Borrowed(photograph));
-        }
-        resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
+/// A photograph in the nearest size that is a whole number of cells of `side` pixels, so that they cover it evenly.
+pub(super) fn whole_cells(photograph: &RgbImage, side: u32) -> Result<Cow<'_, RgbImage>> {
+    let size = Size::of(photograph);
+    if size.width < side || size.height < side {
+        let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
+        return Err(Error::input("photograph", reason));
     }
+    let whole = |length: u32| (length + side / 2) / side * side;
+    let target = Size { width: whole(size.width), height: whole(size.height) };
+    if target == size {
+        return Ok(Cow::Borrowed(photograph));
+    }
+    resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
 }
 
 impl fmt::Debug for ResNetClassifier {
