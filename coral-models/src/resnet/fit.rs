@@ -47,11 +47,10 @@ impl FitConfig {
 }
 
 impl ResNetClassifier {
-    /// One step towards a smaller loss.
-    fn step(&mut self, loss: &Tensor, samples: usize) -> Result<()> {
-        self.trainer.step(loss, samples)?;
+    /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
+    fn start_epoch(&mut self) {
         self.changed();
-        Ok(())
+        self.trainer.start_epoch();
     }
 
     /// One step on photographs of one size.
@@ -87,7 +86,7 @@ impl ResNetClassifier {
         let even = vec![1.0; self.config.network.classes];
         let weights = class_weights.as_ref().unwrap_or(&even);
         let loss = seafeats_loss(&logits.map_err(Error::model)?, &targets, weights, *loss)?;
-        self.step(&loss, labeled)
+        self.trainer.step(&loss, labeled)
     }
 
     /// One step on patches of one size and their class probabilities.
@@ -100,13 +99,15 @@ impl ResNetClassifier {
         let class_weights = self.config.training.class_weights.clone();
         let config = CrossEntropyConfig { class_weights, ..CrossEntropyConfig::default() };
         let loss = soft_cross_entropy(&logits.map_err(Error::model)?, &targets, &config)?;
-        self.step(&loss, images.len())
+        self.trainer.step(&loss, images.len())
     }
 
-    /// The order of an epoch. A last batch of one sample is left out: it has no statistics to normalise by.
+    /// The order of an epoch. A last batch of one sample, where others have more, is left out: it has hardly any
+    /// statistics to normalise by.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        let mut batches = batch_indices(len, self.config.training.batch, seed, false)?;
-        if batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
+        let batch = self.config.training.batch;
+        let mut batches = batch_indices(len, batch, seed, false)?;
+        if batch > 1 && batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
             batches.pop();
         }
         Ok(BatchPlan { batches, seed })
@@ -122,6 +123,7 @@ impl TrainGridClassifier for ResNetClassifier {
         seed: u64,
     ) -> Result<EpochReport> {
         let plan = self.plan(photographs.len(), seed)?;
+        self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let loader = self.config.training.loader;
         for_each_batch(&plan, loader, &|index, _| photographs.get(index), |mut batch| {
@@ -138,6 +140,7 @@ impl TrainGridClassifier for ResNetClassifier {
 impl TrainPatchClassifier for ResNetClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
         let plan = self.plan(patches.len(), seed)?;
+        self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
         let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);
