@@ -75,7 +75,7 @@ pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{CellCounts, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, bundle_templates};
 pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
-pub use sliding_window::{SlidingWindow, SlidingWindowConfig, Weighting};
+pub use sliding_window::{SlidingWindow, SlidingWindowConfig, Weighting, probable_labels};
 pub use superpixel_propagator::{SuperpixelConfig, SuperpixelPropagator, majority_classes, superpixel_labels};
 pub use superpixels::{Adjacency, Superpixels};
 pub use template_similarity::{TemplateSimilarity, TemplateSimilarityConfig, patch_templates};

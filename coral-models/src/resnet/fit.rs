@@ -52,11 +52,10 @@ impl FitConfig {
 }
 
 impl ResNetClassifier {
-    /// One step towards a smaller loss.
-    fn step(&mut self, loss: &Tensor, samples: usize) -> Result<()> {
-        self.trainer.step(loss, samples)?;
+    /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
+    fn start_epoch(&mut self) {
         self.changed();
-        Ok(())
+        self.trainer.start_epoch();
     }
 
     /// The class of every cell of a photograph, by the features that `network` sees in it.
@@ -91,7 +90,7 @@ impl ResNetClassifier {
         let FitConfig { class_weights, loss, .. } = &self.config.training;
         let even = vec![1.0; self.config.network.classes];
         let loss = seafeats_loss(&logits, &targets, class_weights.as_ref().unwrap_or(&even), *loss)?;
-        self.step(&loss, labeled)
+        self.trainer.step(&loss, labeled)
     }
 
     /// One step on patches of one size and their class probabilities.
@@ -104,13 +103,15 @@ impl ResNetClassifier {
         let class_weights = self.config.training.class_weights.clone();
         let config = CrossEntropyConfig { class_weights, ..CrossEntropyConfig::default() };
         let loss = soft_cross_entropy(&logits.map_err(Error::model)?, &targets, &config)?;
-        self.step(&loss, images.len())
+        self.trainer.step(&loss, images.len())
     }
 
-    /// The order of an epoch. A last batch of one sample is left out: it has no statistics to normalise by.
+    /// The order of an epoch. A last batch of one sample, where others have more, is left out: it has hardly any
+    /// statistics to normalise by.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        let mut batches = batch_indices(len, self.config.training.batch, seed, false)?;
-        if batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
+        let batch = self.config.training.batch;
+        let mut batches = batch_indices(len, batch, seed, false)?;
+        if batch > 1 && batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
             batches.pop();
         }
         Ok(BatchPlan { batches, seed })
@@ -196,6 +197,7 @@ impl TrainGridClassifier for ResNetClassifier {
             return TrainPatchClassifier::fit_epoch(self, &cells, seed);
         }
         let plan = self.plan(photographs.len(), seed)?;
+        self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let side = self.config.network.cells.side() as u32;
         for_each_batch(&plan, loader, &get, |mut batch| {
@@ -214,6 +216,7 @@ impl TrainGridClassifier for ResNetClassifier {
 impl TrainPatchClassifier for ResNetClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
         let plan = self.plan(patches.len(), seed)?;
+        self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
         let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);
