@@ -4,6 +4,7 @@
 
 mod cover_table;
 mod generator_arguments;
+pub mod meadow_survey;
 mod network;
 mod prompts;
 

@@ -30,19 +30,32 @@ pub(crate) fn gradient(at: &Tensor, function: impl Fn(&Tensor) -> Result<Tensor>
 
 /// Panics unless the gradient of `function` at `at` is what small steps say, to 1e-7 of the largest of its values.
 pub(crate) fn assert_gradient(at: &Tensor, function: impl Fn(&Tensor) -> Result<Tensor>) {
+    assert_gradients(&[at], |arguments| function(&arguments[0]));
+}
+
+/// The same for every argument of a function of several; of large ones some hundred values are checked.
+pub(crate) fn assert_gradients(at: &[&Tensor], function: impl Fn(&[Tensor]) -> Result<Tensor>) {
     const STEP: f64 = 1e-5;
-    let analytic = list(&gradient(at, &function));
-    let values = list(at);
-    let size = analytic.iter().fold(1e-3, |size: f64, v| size.max(v.abs()));
-    let value = |index: usize, step: f64| {
-        let mut moved = values.clone();
-        moved[index] += step;
-        let moved = Tensor::from_vec(moved, at.dims(), &Device::Cpu).unwrap();
-        weighted(&function(&moved).unwrap()).to_scalar::<f64>().unwrap()
-    };
-    for (index, &analytic) in analytic.iter().enumerate() {
-        let numeric = (value(index, STEP) - value(index, -STEP)) / (2.0 * STEP);
-        let error = (numeric - analytic).abs();
-        assert!(error <= 1e-7 * size.max(1.0), "value {index} of {:?}: {analytic}, {numeric} by steps", at.dims());
+    const CHECKED: usize = 200;
+    let variables: Vec<Var> = at.iter().map(|&tensor| Var::from_tensor(tensor).unwrap()).collect();
+    let arguments: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+    let gradients = weighted(&function(&arguments).unwrap()).backward().unwrap();
+    for (which, &tensor) in at.iter().enumerate() {
+        let analytic = list(gradients.get(&arguments[which]).expect("the function passes no gradient"));
+        let values = list(tensor);
+        let size = analytic.iter().fold(1.0, |size: f64, v| size.max(v.abs()));
+        let value = |index: usize, step: f64| {
+            let mut moved = values.clone();
+            moved[index] += step;
+            let mut arguments: Vec<Tensor> = at.iter().map(|&tensor| tensor.clone()).collect();
+            arguments[which] = Tensor::from_vec(moved, tensor.dims(), &Device::Cpu).unwrap();
+            weighted(&function(&arguments).unwrap()).to_scalar::<f64>().unwrap()
+        };
+        for index in (0..analytic.len()).step_by(analytic.len().div_ceil(CHECKED)) {
+            let numeric = (value(index, STEP) - value(index, -STEP)) / (2.0 * STEP);
+            let (analytic, dims) = (analytic[index], tensor.dims());
+            let close = (numeric - analytic).abs() <= 1e-7 * size;
+            assert!(close, "argument {which} of {dims:?}, value {index}: {analytic}, {numeric} by steps");
+        }
     }
 }

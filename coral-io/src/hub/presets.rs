@@ -32,7 +32,16 @@ impl HubFile {
         "mobile_sam.pt",
         Some("6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"),
     );
+
+    /// CLIP with ViT-B/32 (605 MB), in the naming of `transformers`; pinned by its commit alone.
+    pub const CLIP_VIT_B32: Self = preset(CLIP, CLIP_COMMIT, "pytorch_model.bin", None);
+
+    /// CLIP's vocabulary (2 MB), the same for all its sizes; pinned by its commit alone.
+    pub const CLIP_VOCABULARY: Self = preset(CLIP, CLIP_COMMIT, "tokenizer.json", None);
 }
+
+const CLIP: &str = "openai/clip-vit-base-patch32";
+const CLIP_COMMIT: &str = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268";
 
 const fn preset(
     repo: &'static str,

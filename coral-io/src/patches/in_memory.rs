@@ -20,6 +20,11 @@ pub struct InMemory<T> {
 }
 
 impl<T> InMemory<T> {
+    /// Samples that exist already; their names are their positions.
+    pub fn new(samples: Vec<T>) -> Self {
+        Self { samples: samples.into_iter().enumerate().map(|(index, sample)| (index.to_string(), sample)).collect() }
+    }
+
     /// Loads every sample of `dataset`, a step of `progress` each.
     ///
     /// # Errors

@@ -285,7 +285,8 @@ impl CustomOp3 for BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, random, tracked};
+    use crate::gradient_check::assert_gradients;
+    use crate::ops::testing::{assert_close, random, tracked};
     use candle_core::DType;
 
     #[test]
@@ -309,17 +310,17 @@ mod tests {
                 .map(|(shape, seed)| random(shape, seed).to_dtype(DType::F64).unwrap());
             for rectified in [false, true] {
                 let own = |v: &[Tensor]| BatchStatistics::of(&v[0]);
-                check_gradients(&[&x, &weight, &bias], |v| {
+                assert_gradients(&[&x, &weight, &bias], |v| {
                     batch_norm(&v[0], [&v[1], &v[2]], (Statistics::Batch(&own(v)?), 1e-5), rectified)
                 });
-                check_gradients(&[&x, &weight, &bias], |v| {
+                assert_gradients(&[&x, &weight, &bias], |v| {
                     composed(&v[0], [&v[1], &v[2]], (Statistics::Batch(&own(v)?), 1e-5), rectified)
                 });
                 let (mean, variance) = (vec![0.1; shape[3]], vec![0.7; shape[3]]);
                 let other = BatchStatistics { mean, variance, count: 9 };
                 let running = (Statistics::Running(&other), 1e-5);
-                check_gradients(&[&x, &weight, &bias], |v| batch_norm(&v[0], [&v[1], &v[2]], running, rectified));
-                check_gradients(&[&x, &weight, &bias], |v| composed(&v[0], [&v[1], &v[2]], running, rectified));
+                assert_gradients(&[&x, &weight, &bias], |v| batch_norm(&v[0], [&v[1], &v[2]], running, rectified));
+                assert_gradients(&[&x, &weight, &bias], |v| composed(&v[0], [&v[1], &v[2]], running, rectified));
                 let fused = batch_norm(&x, [&weight, &bias], running, rectified).unwrap();
                 let composed = composed(&x, [&weight, &bias], running, rectified).unwrap();
                 assert!(

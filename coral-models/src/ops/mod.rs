@@ -110,41 +110,6 @@ pub(crate) mod testing {
         Var::from_tensor(tensor).unwrap().as_tensor().clone()
     }
 
-    /// Holds the gradients of a function against finite differences. `arguments` are f64; the scalar that is
-    /// differentiated is a random mixture of the function's values.
-    pub(crate) fn check_gradients(arguments: &[&Tensor], function: impl Fn(&[Tensor]) -> candle_core::Result<Tensor>) {
-        let variables: Vec<Var> = arguments.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
-        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-        let scalar = |arguments: &[Tensor]| {
-            let y = function(arguments).unwrap();
-            let weights = random(y.dims(), 77).to_dtype(candle_core::DType::F64).unwrap();
-            (y * weights).unwrap().sum_all().unwrap()
-        };
-        let gradients = scalar(&tensors).backward().unwrap();
-        for (index, variable) in variables.iter().enumerate() {
-            let gradient = gradients.get(variable).expect("no gradient").flatten_all().unwrap();
-            let gradient = gradient.to_vec1::<f64>().unwrap();
-            let start = variable.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            // All of a few, some of many.
-            for at in (0..start.len()).step_by(start.len().div_ceil(40)) {
-                let moved = |step: f64| {
-                    let mut values = start.clone();
-                    values[at] += step;
-                    let mut arguments: Vec<Tensor> = tensors.iter().map(Tensor::detach).collect();
-                    arguments[index] = Tensor::from_vec(values, variable.dims(), &Device::Cpu).unwrap();
-                    scalar(&arguments).to_scalar::<f64>().unwrap()
-                };
-                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                let difference = (gradient[at] - expected).abs();
-                assert!(
-                    difference < 1e-6 * (1.0 + expected.abs()),
-                    "argument {index}, value {at}: {} against {expected}",
-                    gradient[at]
-                );
-            }
-        }
-    }
-
     pub(crate) fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f32) {
         assert_eq!(actual.dims(), expected.dims());
         let list = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();

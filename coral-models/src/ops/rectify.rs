@@ -110,16 +110,17 @@ impl CustomOp2 for AddRelu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, random};
+    use crate::gradient_check::assert_gradients;
+    use crate::ops::testing::random;
     use candle_core::{DType, Device, Var};
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
         let [a, b] = [1, 2].map(|seed| random(&[3, 5, 2], seed).to_dtype(DType::F64).unwrap());
-        check_gradients(&[&a], |v| differentiable_relu(&v[0]));
-        check_gradients(&[&a, &b], |v| add_relu(&v[0], &v[1]));
+        assert_gradients(&[&a], |v| differentiable_relu(&v[0]));
+        assert_gradients(&[&a, &b], |v| add_relu(&v[0], &v[1]));
         // Both arguments are the same tensor, which is used elsewhere as well.
-        check_gradients(&[&a], |v| add_relu(&v[0], &v[0])? * &v[0]);
+        assert_gradients(&[&a], |v| add_relu(&v[0], &v[0])? * &v[0]);
         assert!(add_relu(&a, &random(&[3, 5], 1)).is_err());
     }
 

@@ -136,7 +136,8 @@ fn buffer(tensor: &Tensor) -> Result<Var> {
 mod tests {
     use super::*;
     use crate::Parameters;
-    use crate::ops::testing::{assert_close, check_gradients, random};
+    use crate::gradient_check::assert_gradients;
+    use crate::ops::testing::{assert_close, random};
     use candle_core::Device;
 
     const NAMES: [&str; 2] = ["conv", "bn"];
@@ -192,7 +193,7 @@ mod tests {
         let x = random(&[2, 5, 4, 2], 3).to_dtype(DType::F64).unwrap();
         let arguments: Vec<&Tensor> = start.iter().chain([&x]).collect();
         for mode in [Mode::Train, Mode::Eval] {
-            check_gradients(&arguments, |v| {
+            assert_gradients(&arguments, |v| {
                 let (copy, _) = parameters.converted(DType::F64, build([2, 3, 3, 2])).unwrap();
                 let mut tensors = copy.tensors().into_iter().collect::<std::collections::HashMap<_, _>>();
                 for (name, buffer) in copy.buffers() {

@@ -122,7 +122,8 @@ impl CustomOp1 for Convolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, random, tracked};
+    use crate::gradient_check::assert_gradients;
+    use crate::ops::testing::{assert_close, random, tracked};
     use candle_core::DType;
 
     /// Batch, height, width, in, out, kernel, stride.
@@ -165,15 +166,15 @@ mod tests {
             let x = random(&[batch, height, width, inner], 1).to_dtype(DType::F64).unwrap();
             let weight = random(&[out, inner, kernel, kernel], 2).to_dtype(DType::F64).unwrap();
             let window = Window::square(kernel, stride, kernel / 2);
-            check_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
-            check_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
+            assert_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
+            assert_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
         }
         // A rectangular kernel without padding, where the last columns are never reached.
         let x = random(&[2, 4, 8, 2], 1).to_dtype(DType::F64).unwrap();
         let weight = random(&[3, 2, 2, 3], 2).to_dtype(DType::F64).unwrap();
         let window = Window { kernel: [2, 3], stride: 2, padding: 0 };
-        check_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
-        check_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
+        assert_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
+        assert_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl Kernel<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, random, tracked};
+    use crate::gradient_check::assert_gradients;
+    use crate::ops::testing::{assert_close, random, tracked};
     use candle_core::DType;
 
     #[test]
@@ -170,8 +171,8 @@ mod tests {
             let x = random(&shape, 1).to_dtype(DType::F64).unwrap();
             let weight = random(&[9, shape[3]], 2).to_dtype(DType::F64).unwrap();
             let window = Window::square(3, stride, 1);
-            check_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
-            check_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
+            assert_gradients(&[&x, &weight], |v| convolve(&v[0], &v[1], window));
+            assert_gradients(&[&x, &weight], |v| composed(&v[0], &v[1], window));
             assert_close(
                 &convolve(&x, &weight, window).unwrap().to_dtype(DType::F32).unwrap(),
                 &composed(&x, &weight, window).unwrap().to_dtype(DType::F32).unwrap(),

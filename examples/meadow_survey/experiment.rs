@@ -1,0 +1,171 @@
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use coral_core::image::RgbImage;
+use coral_core::{Dataset, LabeledPhotograph, Progress, PseudoLabeler, Result, TrainPatchClassifier};
+use coral_io::GridPatches;
+use coral_models::candle_core::Device;
+use coral_models::{Checkpoint, ResNetClassifier, SimClr};
+use coral_weak::{
+    RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig, SimilarityConfig,
+};
+
+use super::survey::{TruePatches, cut, one_hot};
+use super::{Plan, Survey};
+use crate::Bar;
+
+/// One run: what is trained, on what and how.
+#[derive(Debug)]
+pub struct Experiment<'a, D> {
+    /// The photographs.
+    pub survey: &'a Survey<D>,
+    /// The networks.
+    pub plan: &'a Plan,
+    /// Of everything random.
+    pub seed: u64,
+    /// Where the state of a long training is kept, to go on after a kill.
+    pub out: &'a Path,
+}
+
+impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
+    /// An encoder trained by SimCLR on the patches of all photographs, without labels.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read or `start`, a checkpoint, holds another network.
+    pub fn encoder(&self, start: Option<&Path>) -> Result<SimClr> {
+        let config = self.plan.simclr.clone();
+        let mut simclr = match start {
+            Some(path) => SimClr::with_encoder(config, &Checkpoint::open(path)?, self.seed, &Device::Cpu)?,
+            None => SimClr::new(config, self.seed, &Device::Cpu)?,
+        };
+        let bar = Bar::new();
+        let patches = Pictures(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?);
+        let state = self.out.join("simclr.training.safetensors");
+        let first = if state.exists() { simclr.resume(&state)? } else { 0 };
+        bar.start(self.plan.simclr_epochs, "SimCLR epochs");
+        bar.advance(first);
+        for epoch in first..self.plan.simclr_epochs {
+            simclr.fit_epoch(&patches, self.epoch_seed(1, epoch))?;
+            self.keep(|| simclr.save_training(&state, &(epoch + 1)))?;
+            bar.advance(1);
+        }
+        bar.finish();
+        Ok(simclr)
+    }
+
+    /// SeaFeats: labels from templates of the network's own features.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read, or a class has none.
+    pub fn seafeats(&self, encoder: &SimClr) -> Result<ResNetClassifier> {
+        let mut model = ResNetClassifier::new(self.plan.seafeats(self.class_names()), self.seed, &Device::Cpu)?;
+        model.copy_encoder(encoder.parameters())?;
+        let rate = self.plan.encoder_rate;
+        model
+            .trainer_mut()
+            .optimizer_mut()
+            .scale_learning_rate(|name| if name.starts_with("head.") { 1.0 } else { rate })?;
+        let state = self.out.join("seafeats.training.safetensors");
+        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
+        let loop_config = SeaFeatsConfig {
+            similarity: SimilarityConfig::default(),
+            refinements: self.plan.refinements,
+            epochs: self.plan.epochs,
+            start_epoch,
+            seed: self.seed,
+        };
+        let bar = Bar::new();
+        SeaFeats::new(loop_config)?.fit(&mut model, &self.survey.train, &bar, |epoch, model: &ResNetClassifier| {
+            self.keep(|| model.save_training(&state, &(epoch.epoch + 1)))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(model)
+    }
+
+    /// SeaCLIP: labels from `labeler`; also the share of patches in photographs of other classes that became
+    /// background.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read, or the labels are all of one class.
+    pub fn seaclip(&self, encoder: &SimClr, labeler: &dyn PseudoLabeler) -> Result<(ResNetClassifier, f64)> {
+        let mut model = ResNetClassifier::new(self.plan.seaclip(self.class_names()), self.seed, &Device::Cpu)?;
+        model.copy_encoder(encoder.parameters())?;
+        let state = self.out.join("seaclip.training.safetensors");
+        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
+        let config = SeaClipConfig {
+            grid: self.plan.grid,
+            epochs: self.plan.epochs,
+            start_epoch,
+            seed: self.seed,
+            ..SeaClipConfig::default()
+        };
+        let seaclip = SeaClip::new(config)?;
+        let bar = Bar::new();
+        let labels = seaclip.label(&self.survey.train, labeler, &bar)?;
+        let foreground = labels.records.iter().filter(|record| record.class != 0).count() + labels.relabeled;
+        let relabeled = labels.relabeled as f64 / foreground.max(1) as f64;
+        let classes = self.survey.classes.num_ids();
+        let config = RecordedPatchesConfig::default();
+        let patches = RecordedPatches::new(&self.survey.train, labels.records, classes, config)?;
+        seaclip.fit(&mut model, &patches, &bar, |epoch, _, model: &ResNetClassifier| {
+            self.keep(|| model.save_training(&state, &(epoch + 1)))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((model, relabeled))
+    }
+
+    /// The same network on the true labels of all patches, where they are known: what weak labels are measured against.
+    ///
+    /// # Errors
+    /// When a photograph cannot be cut.
+    pub fn supervised(&self, encoder: &SimClr) -> Result<Option<ResNetClassifier>> {
+        let Some(truth) = &self.survey.train_truth else { return Ok(None) };
+        let mut images = Vec::new();
+        for index in 0..self.survey.train.len() {
+            images.extend(cut(&self.survey.train.get(index)?.image, self.plan.grid)?);
+        }
+        let patches = one_hot(TruePatches { images, classes: truth.clone() }, self.survey.classes.num_ids())?;
+        let mut model = ResNetClassifier::new(self.plan.seaclip(self.class_names()), self.seed, &Device::Cpu)?;
+        model.copy_encoder(encoder.parameters())?;
+        let bar = Bar::new();
+        bar.start(self.plan.epochs as u64, "epochs with true labels");
+        for epoch in 0..self.plan.epochs as u64 {
+            TrainPatchClassifier::fit_epoch(&mut model, &patches, self.epoch_seed(2, epoch))?;
+            bar.advance(1);
+        }
+        bar.finish();
+        Ok(Some(model))
+    }
+
+    fn class_names(&self) -> Vec<String> {
+        self.survey.classes.iter().map(|class| class.name.clone()).collect()
+    }
+
+    /// Synthetic runs are short: their state is not kept, so that every run starts anew.
+    fn keep(&self, save: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.survey.train_truth.is_some() { Ok(()) } else { save() }
+    }
+
+    fn epoch_seed(&self, stage: u64, epoch: u64) -> u64 {
+        coral_core::SeededRng::stream(self.seed, (stage << 32) + epoch).bits()
+    }
+}
+
+/// The patches alone.
+struct Pictures<D>(GridPatches<D>);
+
+impl<D: Dataset<Item = LabeledPhotograph>> Dataset for Pictures<D> {
+    type Item = RgbImage;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<RgbImage> {
+        Ok(self.0.get(index)?.image)
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        self.0.name(index)
+    }
+}

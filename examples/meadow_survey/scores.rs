@@ -1,0 +1,99 @@
+use std::path::Path;
+
+use coral_core::image::imageops;
+use coral_core::{ClassSet, LabelMap, Metric, PatchClassifier, Result, write_atomically};
+use coral_io::{CoarseStyle, overlay_coarse_map, with_legend, write_coarse_map, write_image};
+use coral_metrics::{ClassMean, ConfusionMatrix};
+use coral_weak::classify_patches;
+
+use super::{Plan, Survey, TruePatches};
+
+/// A name and a classifier.
+pub type Method<'a> = (&'static str, &'a dyn PatchClassifier);
+
+/// How well a method classifies patches.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    /// The method.
+    pub name: &'static str,
+    /// F1 of every class; `None` of one that neither occurs nor is predicted.
+    pub f1: Vec<Option<f64>>,
+    /// Their mean, weighted by the patches of each class.
+    pub weighted_f1: f64,
+}
+
+/// Patches that are classified at a time.
+const BATCH: usize = 64;
+
+impl Scores {
+    /// Of a method on patches with their true class.
+    ///
+    /// # Errors
+    /// When the classifier fails, or a class is none of `classes`.
+    pub fn of((name, classifier): Method<'_>, patches: &TruePatches, classes: &ClassSet) -> Result<Self> {
+        let mut matrix = ConfusionMatrix::new(classes.num_ids())?;
+        for (images, truth) in patches.images.chunks(BATCH).zip(patches.classes.chunks(BATCH)) {
+            let probabilities = classifier.classify(images)?;
+            let best = |row: coral_core::ndarray::ArrayView1<'_, f32>| {
+                (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u8
+            };
+            let predicted = LabelMap::from_shape_fn((1, images.len()), |(_, i)| best(probabilities.row(i)));
+            let truth = LabelMap::from_shape_fn((1, images.len()), |(_, i)| truth[i]);
+            matrix.update(&predicted, &truth)?;
+        }
+        let weighted_f1 = matrix.mean_f1(ClassMean::Weighted).unwrap_or(0.0);
+        Ok(Self { name, f1: matrix.f1(), weighted_f1 })
+    }
+}
+
+/// A line per method, in percent.
+pub fn score_table(scores: &[Scores], classes: &ClassSet) -> String {
+    let mut text = "F1 of test patches in %, and its mean weighted by the patches of each class:\n\n".to_owned();
+    let names = classes.iter().map(|class| format!(" {:>10}", class.name)).collect::<String>();
+    text += &format!("{:18}{names} {:>10}\n", "method", "weighted");
+    for Scores { name, f1, weighted_f1 } in scores {
+        let cell = |value: &Option<f64>| value.map_or(format!(" {:>10}", "-"), |v| format!(" {:>10.1}", 100.0 * v));
+        text += &format!("{name:18}{} {:>10.1}\n", f1.iter().map(cell).collect::<String>(), 100.0 * weighted_f1);
+    }
+    text
+}
+
+/// The same numbers, as fractions, in a CSV file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_scores(path: &Path, scores: &[Scores], classes: &ClassSet) -> Result<()> {
+    let mut text = String::from("method");
+    classes.iter().for_each(|class| text += &format!(",{}", class.name));
+    text += ",weighted\n";
+    for Scores { name, f1, weighted_f1 } in scores {
+        let cells = f1.iter().map(|value| value.map_or(",".to_owned(), |v| format!(",{v:.4}"))).collect::<String>();
+        text += &format!("{name}{cells},{weighted_f1:.4}\n");
+    }
+    write_atomically(path, |out| out.write_all(text.as_bytes()))
+}
+
+/// Writes the test photographs to `test/`, and beside it a map of each, as a picture and a table.
+///
+/// # Errors
+/// When a photograph is too small for the grid, or a file cannot be written.
+pub fn write_maps<D>(out: &Path, survey: &Survey<D>, plan: &Plan, classifier: &dyn PatchClassifier) -> Result<()> {
+    crate::make_folder(&out.join("test"))?;
+    for (index, photograph) in survey.test.iter().enumerate() {
+        let number = index + 1;
+        write_image(out.join(format!("test/photo_{number}.png")), photograph)?;
+        let map = classify_patches(classifier, photograph, &plan.grid, BATCH)?;
+        write_coarse_map(out.join(format!("map_{number}.csv")), &map, &survey.classes)?;
+        let picture = overlay_coarse_map(photograph, &map, &survey.classes, &CoarseStyle::default())?;
+        let (width, height) = picture.dimensions();
+        // Small photographs are doubled so that the legend can be read.
+        let scale = if width < 640 { 2 } else { 1 };
+        let picture = imageops::resize(&picture, scale * width, scale * height, imageops::FilterType::Nearest);
+        let labels = map.label_map(&map.classes())?;
+        let labels = LabelMap::from_shape_fn((picture.height() as usize, picture.width() as usize), |(y, x)| {
+            labels[[y / scale as usize, x / scale as usize]]
+        });
+        write_image(out.join(format!("map_{number}.png")), &with_legend(&picture, &labels, &survey.classes)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+use std::path::Path;
+
+use coral_core::image::{RgbImage, imageops};
+use coral_core::{
+    ClassId, ClassSet, Dataset, Error, LabeledPatch, LabeledPhotograph, PatchGrid, Progress, Result, Size,
+};
+use coral_io::{
+    Corrupt, InMemory, OneHot, PhotographFolder, PhotographFolderConfig, Resize, Subset, SyntheticMeadow,
+    SyntheticMeadowConfig, split_by_class,
+};
+
+use super::{Method, Plan, Scores};
+use crate::Bar;
+
+/// Photographs with one label each, and what there is to score on.
+#[derive(Debug)]
+pub struct Survey<D> {
+    /// Background is class 0.
+    pub classes: ClassSet,
+    /// To train on.
+    pub train: D,
+    /// The true class of every patch of these, row by row; synthetic surveys know it.
+    pub train_truth: Option<Vec<ClassId>>,
+    /// Photographs that no training sees.
+    pub test: Vec<RgbImage>,
+    /// Patches with their true class that no training sees.
+    pub test_patches: Option<TruePatches>,
+}
+
+/// Patches with their true class.
+#[derive(Debug, Default)]
+pub struct TruePatches {
+    /// The patches.
+    pub images: Vec<RgbImage>,
+    /// A class per patch.
+    pub classes: Vec<ClassId>,
+}
+
+impl<D> Survey<D> {
+    /// How well a method classifies the test patches; `None` when there are none.
+    ///
+    /// # Errors
+    /// When the classifier fails.
+    pub fn score(&self, method: Method<'_>) -> Result<Option<Scores>> {
+        self.test_patches.as_ref().map(|patches| Scores::of(method, patches, &self.classes)).transpose()
+    }
+}
+
+/// Cuts a photograph.
+pub(super) fn cut(photograph: &RgbImage, grid: PatchGrid) -> Result<Vec<RgbImage>> {
+    let patches = grid.patches(Size::of(photograph))?;
+    let crop = |r: &coral_core::Rect| imageops::crop_imm(photograph, r.x, r.y, r.width, r.height).to_image();
+    Ok(patches.iter().map(crop).collect())
+}
+
+/// Synthetic photographs to train on, a quarter of each class.
+const TRAIN: u64 = 64;
+/// And to test on.
+const TEST: u64 = 24;
+
+/// Draws a survey of which everything is known.
+///
+/// # Errors
+/// When a photograph cannot be drawn.
+pub fn synthetic_survey(seed: u64, plan: &Plan) -> Result<Survey<InMemory<LabeledPhotograph>>> {
+    let meadow = SyntheticMeadow::new(SyntheticMeadowConfig::default())?;
+    let classes = meadow.class_set().clone();
+    let bar = Bar::new();
+    bar.start(TRAIN + TEST, "drawing meadows");
+    let draw = |index: u64| {
+        let class = (index % classes.num_ids() as u64) as ClassId;
+        // Seeds of other surveys lie far away.
+        let scene = meadow.generate(class, seed.wrapping_mul(1 << 20).wrapping_add(index));
+        bar.advance(1);
+        scene
+    };
+    let mut scenes = draw_all(TRAIN + TEST, &draw)?;
+    bar.finish();
+    let test = scenes.split_off(TRAIN as usize);
+    let mut test_patches = TruePatches::default();
+    for scene in &test {
+        test_patches.images.extend(cut(&scene.image, plan.grid)?);
+        test_patches.classes.extend(scene.patch_truth(plan.grid, 0.5)?);
+    }
+    let mut train_truth = Vec::new();
+    for scene in &scenes {
+        train_truth.extend(scene.patch_truth(plan.grid, 0.5)?);
+    }
+    let photographs = scenes.into_iter().map(coral_io::MeadowScene::into_labeled).collect();
+    Ok(Survey {
+        classes,
+        train: InMemory::new(photographs),
+        train_truth: Some(train_truth),
+        test: test.into_iter().map(|scene| scene.image).collect(),
+        test_patches: Some(test_patches),
+    })
+}
+
+/// Runs `draw` for 0..`count` on two threads.
+fn draw_all<T: Send>(count: u64, draw: &(dyn Fn(u64) -> Result<T> + Sync)) -> Result<Vec<T>> {
+    let half = count / 2;
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(move || (half..count).map(draw).collect::<Result<Vec<_>>>());
+        ((0..half).map(draw).collect::<Result<Vec<_>>>(), second.join())
+    });
+    let second = second.map_err(|_| Error::input("meadows", "a thread that drew them failed"))?;
+    Ok(first?.into_iter().chain(second?).collect())
+}
+
+/// Reads a folder with one folder of photographs per class. A tenth of each class, by seed 0, is kept for pictures.
+///
+/// # Errors
+/// When the folders hold no such survey, `background` is none of them, or a photograph cannot be read.
+pub fn folder_survey(
+    root: &Path,
+    background: &str,
+    (max_side, skip_corrupt): (Option<u32>, bool),
+    test_patches: Option<&Path>,
+) -> Result<Survey<Subset<PhotographFolder>>> {
+    let on_corrupt = if skip_corrupt { Corrupt::Skip } else { Corrupt::Fail };
+    let config = |root: &Path, classes| PhotographFolderConfig {
+        classes,
+        on_corrupt,
+        resize: max_side.map(Resize::MaxSide),
+        root: root.to_owned(),
+        ..PhotographFolderConfig::default()
+    };
+    let found = PhotographFolder::new(config(root, None))?.class_set().clone();
+    let classes = background_first(&found, background, root)?;
+    let (folder, skipped) = PhotographFolder::checked(config(root, Some(classes.clone())), &Bar::new())?;
+    skipped.iter().for_each(|one| eprintln!("skipped {}: {}", one.path.display(), one.reason));
+    let [train, test] = split_by_class(folder.labels(), [0.9, 0.1], 0)?;
+    let pictures = test.iter().map(|&index| Ok(folder.get(index)?.image)).collect::<Result<Vec<_>>>()?;
+    let test_patches = test_patches.map(|root| read_patches(config(root, Some(classes.clone())))).transpose()?;
+    Ok(Survey { classes, train: Subset::new(folder, train)?, train_truth: None, test: pictures, test_patches })
+}
+
+/// The classes of the folders, but the background with id 0.
+fn background_first(found: &ClassSet, background: &str, root: &Path) -> Result<ClassSet> {
+    let names: Vec<&str> = found.iter().map(|class| class.name.as_str()).collect();
+    let Some(&first) = names.iter().find(|name| name.eq_ignore_ascii_case(background)) else {
+        let reason = format!("no folder `{background}` in {}; there are {}", root.display(), names.join(", "));
+        return Err(Error::parameter("background", reason));
+    };
+    ClassSet::from_names(std::iter::once(first).chain(names.iter().copied().filter(|&name| name != first)))
+}
+
+fn read_patches(config: PhotographFolderConfig) -> Result<TruePatches> {
+    let folder = PhotographFolder::new(config)?;
+    let mut patches = TruePatches::default();
+    for index in 0..folder.len() {
+        let LabeledPhotograph { image, class } = folder.get(index)?;
+        patches.images.push(image);
+        patches.classes.push(class);
+    }
+    Ok(patches)
+}
+
+/// Patches with one class each as a training set.
+pub(super) fn one_hot(patches: TruePatches, classes: usize) -> Result<impl Dataset<Item = LabeledPatch>> {
+    let TruePatches { images, classes: ids } = patches;
+    let photographs = images.into_iter().zip(ids).map(|(image, class)| LabeledPhotograph { image, class });
+    OneHot::new(InMemory::new(photographs.collect()), classes)
+}
