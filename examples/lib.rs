@@ -2,16 +2,22 @@
 //!
 //! This package holds what the examples share.
 
+mod coarse_cover;
 mod cover_table;
 mod generator_arguments;
 pub mod meadow_survey;
 mod network;
+mod photographs;
 mod prompts;
+mod settings;
 
+pub use coarse_cover::CoarseCover;
 pub use cover_table::CoverTable;
 pub use generator_arguments::{GeneratorArguments, Preset};
 pub use network::{NetworkArguments, network_classes, weights_help};
+pub use photographs::{about_photograph, photographs};
 pub use prompts::{NamedPrompt, read_prompts};
+pub use settings::{EarlierSettings, write_settings};
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

@@ -21,11 +21,12 @@ use coral_core::{
     RleMask, Size, UNLABELED, resolve_overlaps, write_atomically,
 };
 use coral_examples::{
-    Bar, CoverTable, GeneratorArguments, NetworkArguments, make_folder, network_classes, outline_width, print_text,
+    Bar, CoverTable, GeneratorArguments, NetworkArguments, about_photograph, make_folder, network_classes,
+    outline_width, photographs, print_text,
 };
 use coral_io::{
-    CocoDataset, ColoredMask, SamAnnotations, draw_contours, image_files, overlay_masks, read_image,
-    read_sam_annotations, write_coco, write_image, write_label_map, write_sam_annotations, write_survey_colonies,
+    CocoDataset, ColoredMask, SamAnnotations, draw_contours, overlay_masks, read_image, read_sam_annotations,
+    write_coco, write_image, write_label_map, write_sam_annotations, write_survey_colonies,
 };
 use coral_models::{MaskGenerator, TileConfig, feature_similarity, group_by_similarity};
 use serde::Deserialize;
@@ -121,7 +122,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         let result = if finished { task.read(name) } else { task.segment(name, path, in_image) };
         match result.and_then(|image| cover.add(&image).map(|()| image)) {
             Ok(image) => done.push(image),
-            Err(error) => failures.push(named(path, &error)),
+            Err(error) => failures.push(about_photograph(path, error).to_string()),
         }
         if images.len() > 1 {
             bar.advance(1);
@@ -145,34 +146,11 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// The photographs by name.
 fn images(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
-    let Arguments { image, out, .. } = arguments;
-    let kind = std::fs::metadata(image).map_err(|error| Error::io(image, error))?;
-    let images = if kind.is_dir() {
-        image_files(image)?.into_iter().collect()
-    } else {
-        vec![(image.file_stem().unwrap_or_default().to_string_lossy().into_owned(), image.clone())]
-    };
-    if images.is_empty() {
-        return Err(Error::input("image", format!("{} holds no PNG, JPEG, TIFF or BMP image", image.display())));
-    }
+    let images = photographs(&arguments.image, &arguments.out, "image")?;
     if arguments.standard_coco && images.iter().any(|(name, _)| name == "coco") {
         return Err(Error::input("image", "results of an image named `coco` and --standard-coco have the same name"));
     }
-    // Else the next run would take the pictures of this one for photographs.
-    let folder = if kind.is_dir() { Some(image.as_path()) } else { image.parent() };
-    let folder = folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    match (out.canonicalize(), folder.map(Path::canonicalize)) {
-        (Ok(out), Some(Ok(folder))) if out == folder => {
-            Err(Error::parameter("out", format!("{} holds the images, expected another folder", out.display())))
-        }
-        _ => Ok(images),
-    }
-}
-
-/// The text of an error, with the image it is about.
-fn named(path: &Path, error: &Error) -> String {
-    let (path, text) = (path.display().to_string(), error.to_string());
-    if text.contains(&path) { text } else { format!("{path}: {text}") }
+    Ok(images)
 }
 
 /// What is done with every image.

@@ -9,6 +9,9 @@ use super::model::ResNet;
 use crate::layers::Linear;
 use crate::{Checkpoint, ops};
 
+/// Pixels of cells that go through the network at a time in inference: enough for every core, little memory.
+const INFERENCE_PIXELS: usize = 1 << 20;
+
 /// A residual network with a head that classifies patches, or the cells of a grid over a photograph.
 ///
 /// # References
@@ -174,9 +177,20 @@ impl PatchNetwork {
                 let cells = whole.reshape((batch * channels, rows, side, columns, side))?.transpose(2, 3)?;
                 let cells = cells.contiguous()?.reshape((batch, channels, rows * columns, side, side))?;
                 let patches = cells.transpose(1, 2)?.contiguous()?.flatten(0, 1)?;
-                self.patch_features(&patches, mode)?.reshape((batch, rows, columns, ()))
+                self.cell_features(&patches, mode)?.reshape((batch, rows, columns, ()))
             }
         }
+    }
+
+    /// Those of cells, which do not see each other but for the statistics of training.
+    fn cell_features(&self, cells: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (count, _, height, width) = cells.dims4()?;
+        let at_once = (INFERENCE_PIXELS / (height * width)).max(1);
+        if mode == Mode::Train || count <= at_once {
+            return self.patch_features(cells, mode);
+        }
+        let part = |first| self.patch_features(&cells.narrow(0, first, at_once.min(count - first))?, mode);
+        Tensor::cat(&(0..count).step_by(at_once).map(part).collect::<Result<Vec<_>>>()?, 0)
     }
 
     /// One feature per patch of N×3×H×W normalised pixels, the mean over the patch: N×D.

@@ -96,6 +96,23 @@ fn photographs_of_several_sizes_train_together() {
 }
 
 #[test]
+fn cells_are_classified_as_patches_are() {
+    use coral_core::PatchClassifier;
+    let network = classifier(config(3));
+    // More cells than go through the network at a time.
+    let mut random = SeededRng::new(4);
+    let photograph = RgbImage::from_fn(16 * 90, 16 * 50, |_, _| Rgb(std::array::from_fn(|_| random.below(256) as u8)));
+    let grid = network.classify_grid(&photograph).unwrap();
+    assert_eq!(grid.dim(), (3, 50, 90));
+    for (row, column) in [(0, 0), (0, 89), (45, 45), (45, 46), (49, 89)] {
+        let (x, y) = (16 * column as u32, 16 * row as u32);
+        let cell = coral_core::image::imageops::crop_imm(&photograph, x, y, 16, 16).to_image();
+        let alone = network.classify(&[cell]).unwrap();
+        assert!((0..3).all(|class| (grid[[class, row, column]] - alone[[0, class]]).abs() < 1e-5), "{row} {column}");
+    }
+}
+
+#[test]
 fn a_resumed_training_goes_on_as_if_uninterrupted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
