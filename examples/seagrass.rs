@@ -123,7 +123,8 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let scores: Vec<Scores> = scores.into_iter().flatten().collect();
     write_scores(&arguments.out.join("scores.csv"), &scores, &survey.classes)?;
     write_maps(&arguments.out, &survey, plan, &ensemble)?;
-    Ok(report(arguments, &survey, &scores, relabeled))
+    let labels = experiment.label_scores(&seafeats, &*labeler)?;
+    Ok(report(arguments, &survey, (&labels, &scores), relabeled))
 }
 
 /// CLIP, or the stand-in.
@@ -144,22 +145,28 @@ fn zero_shot(arguments: &Arguments, groups: PromptGroups) -> Result<Box<dyn Pseu
 fn report<D: Dataset<Item = LabeledPhotograph>>(
     arguments: &Arguments,
     survey: &Survey<D>,
-    scores: &[Scores],
+    (labels, scores): (&[Scores], &[Scores]),
     relabeled: f64,
 ) -> String {
-    let labels = match &arguments.clip {
+    let by = match &arguments.clip {
         Some(path) => format!("CLIP ({})", path.display()),
         None => "a stand-in for CLIP that knows colours and no language".to_owned(),
     };
     let mut text = format!(
-        "{} photographs with one label each. Patches for SeaCLIP were labelled by {labels}:\n{:.0} % of those in \
+        "{} photographs with one label each. Patches for SeaCLIP were labelled by {by}:\n{:.0} % of those in \
          photographs of seagrass became background.\n\n",
         survey.train.len(),
         100.0 * relabeled,
     );
+    if !labels.is_empty() {
+        text +=
+            "F1 of the labels of the training patches, and its mean weighted by the patches of each class, in %:\n\n";
+        text += &(score_table(labels, &survey.classes) + "\n");
+    }
     if scores.is_empty() {
         text += "No patches with true labels to score on: see --test-patches.\n";
     } else {
+        text += "F1 of the classifiers on test patches in %:\n\n";
         text += &score_table(scores, &survey.classes);
     }
     text + &format!("\nMaps, classifiers and scores are in {}.\n", arguments.out.display())

@@ -2,16 +2,19 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coral_core::image::RgbImage;
-use coral_core::{Dataset, LabeledPhotograph, Progress, PseudoLabeler, Result, TrainPatchClassifier};
+use coral_core::{
+    Dataset, FeatureExtractor, LabeledPhotograph, Progress, PseudoLabel, PseudoLabeler, Result, TrainPatchClassifier,
+};
 use coral_io::GridPatches;
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, ResNetClassifier, SimClr};
 use coral_weak::{
     RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig, SimilarityConfig,
+    bundle_templates, refine_templates, similarity_labels,
 };
 
 use super::survey::{TruePatches, cut, one_hot};
-use super::{Plan, Survey};
+use super::{Plan, Scores, Survey};
 use crate::Bar;
 
 /// One run: what is trained, on what and how.
@@ -135,6 +138,42 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         }
         bar.finish();
         Ok(Some(model))
+    }
+
+    /// How good the labels of the training patches are, where the truth is known: those of the photographs, of SeaFeats'
+    /// templates and of `labeler`.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read.
+    pub fn label_scores(&self, seafeats: &ResNetClassifier, labeler: &dyn PseudoLabeler) -> Result<Vec<Scores>> {
+        let (train, classes) = (&self.survey.train, &self.survey.classes);
+        let Some(truth) = &self.survey.train_truth else { return Ok(Vec::new()) };
+        let features = (0..train.len()).map(|index| {
+            let LabeledPhotograph { image, class } = train.get(index)?;
+            Ok((seafeats.extract(&image)?, class))
+        });
+        let features = features.collect::<Result<Vec<_>>>()?;
+        let similarity = SimilarityConfig::default();
+        let bundled = bundle_templates(seafeats, classes.num_ids(), train, &coral_core::NoProgress)?.finish()?;
+        let templates = (0..self.plan.refinements)
+            .try_fold(bundled, |templates, _| refine_templates(&templates, &features, &similarity))?;
+        let (mut of_photographs, mut of_templates, mut of_labeler) = (vec![], vec![], vec![]);
+        for (index, (features, class)) in features.iter().enumerate() {
+            let cells = similarity_labels(features, *class, &templates, &similarity)?;
+            of_photographs.extend(vec![*class; cells.len()]);
+            of_templates.extend(cells);
+            let patches = cut(&train.get(index)?.image, self.plan.grid)?;
+            of_labeler.extend(labeler.label(&patches)?.into_iter().map(|label| match label {
+                Some(PseudoLabel { class: 0, .. }) => 0,
+                _ => *class,
+            }));
+        }
+        let score = |name, labels| Scores::of_labels(name, labels, truth.clone(), classes);
+        Ok(vec![
+            score("the photograph's", of_photographs)?,
+            score("templates", of_templates)?,
+            score("zero-shot", of_labeler)?,
+        ])
     }
 
     fn class_names(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use coral_core::image::imageops;
-use coral_core::{ClassSet, LabelMap, Metric, PatchClassifier, Result, write_atomically};
+use coral_core::{ClassId, ClassSet, Error, LabelMap, Metric, PatchClassifier, Result, write_atomically};
 use coral_io::{CoarseStyle, overlay_coarse_map, with_legend, write_coarse_map, write_image};
 use coral_metrics::{ClassMean, ConfusionMatrix};
 use coral_weak::classify_patches;
@@ -31,26 +31,38 @@ impl Scores {
     /// # Errors
     /// When the classifier fails, or a class is none of `classes`.
     pub fn of((name, classifier): Method<'_>, patches: &TruePatches, classes: &ClassSet) -> Result<Self> {
-        let mut matrix = ConfusionMatrix::new(classes.num_ids())?;
-        for (images, truth) in patches.images.chunks(BATCH).zip(patches.classes.chunks(BATCH)) {
+        let mut predicted = Vec::new();
+        for images in patches.images.chunks(BATCH) {
             let probabilities = classifier.classify(images)?;
-            let best = |row: coral_core::ndarray::ArrayView1<'_, f32>| {
-                (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u8
-            };
-            let predicted = LabelMap::from_shape_fn((1, images.len()), |(_, i)| best(probabilities.row(i)));
-            let truth = LabelMap::from_shape_fn((1, images.len()), |(_, i)| truth[i]);
-            matrix.update(&predicted, &truth)?;
+            predicted.extend(probabilities.rows().into_iter().map(|row| {
+                (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as ClassId
+            }));
         }
+        Self::of_labels(name, predicted, patches.classes.clone(), classes)
+    }
+
+    /// Of labels against the true classes.
+    ///
+    /// # Errors
+    /// When their numbers differ, or a class is none of `classes`.
+    pub fn of_labels(
+        name: &'static str,
+        labels: Vec<ClassId>,
+        truth: Vec<ClassId>,
+        classes: &ClassSet,
+    ) -> Result<Self> {
+        let row = |list: Vec<ClassId>| LabelMap::from_shape_vec((1, list.len()), list).map_err(Error::model);
+        let mut matrix = ConfusionMatrix::new(classes.num_ids())?;
+        matrix.update(&row(labels)?, &row(truth)?)?;
         let weighted_f1 = matrix.mean_f1(ClassMean::Weighted).unwrap_or(0.0);
         Ok(Self { name, f1: matrix.f1(), weighted_f1 })
     }
 }
 
-/// A line per method, in percent.
+/// F1 of every class and its weighted mean, in percent, a line per method.
 pub fn score_table(scores: &[Scores], classes: &ClassSet) -> String {
-    let mut text = "F1 of test patches in %, and its mean weighted by the patches of each class:\n\n".to_owned();
     let names = classes.iter().map(|class| format!(" {:>10}", class.name)).collect::<String>();
-    text += &format!("{:18}{names} {:>10}\n", "method", "weighted");
+    let mut text = format!("{:18}{names} {:>10}\n", "", "weighted");
     for Scores { name, f1, weighted_f1 } in scores {
         let cell = |value: &Option<f64>| value.map_or(format!(" {:>10}", "-"), |v| format!(" {:>10.1}", 100.0 * v));
         text += &format!("{name:18}{} {:>10.1}\n", f1.iter().map(cell).collect::<String>(), 100.0 * weighted_f1);

@@ -38,8 +38,8 @@ fn the_stand_in_knows_grass_from_sand() {
     let labeler = ZeroShotLabeler::new(ColorWords, &ColorWords, groups.clone(), ZeroShotConfig::default()).unwrap();
     let flat = |color| RgbImage::from_pixel(8, 8, Rgb(color));
     let labels = labeler.label(&[flat(SAND), flat(GRASS)]).unwrap();
-    let names: Vec<_> =
-        labels.iter().map(|label| groups.names()[usize::from(label.unwrap().class)].to_owned()).collect();
+    let names: Vec<&str> = groups.names().collect();
+    let names: Vec<&str> = labels.iter().map(|label| names[usize::from(label.unwrap().class)]).collect();
     assert_eq!(names, ["background", "seagrass"]);
     let (images, texts) = (ColorWords.encode_images(&[]).unwrap(), ColorWords.encode_texts(&["sand"]).unwrap());
     assert_eq!((images.dim(), texts.row(0).to_vec()), ((0, 2), vec![0.0, 1.0]));
