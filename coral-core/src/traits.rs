@@ -196,8 +196,7 @@ pub trait TrainPatchClassifier: PatchClassifier {
 
 /// A grid classifier that can be trained.
 pub trait TrainGridClassifier: GridClassifier {
-    /// One pass over `photographs`, in an order drawn from `seed`. The features of every step, as they are then, go
-    /// through `labeler` to get the targets of that step.
+    /// One pass over `photographs`, in an order drawn from `seed`, on the labels that `labeler` gives to their features.
     ///
     /// # Errors
     /// When a photograph cannot be loaded, the labeller fails, or a trainable variable gets no gradient.

@@ -29,7 +29,7 @@ mod synthetic;
 mod text;
 
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
-pub use coarse_maps::write_coarse_map;
+pub use coarse_maps::{read_coarse_map, write_coarse_map};
 pub use coco::{
     CocoAnnotation, CocoCategory, CocoDataset, CocoImage, SamAnnotations, read_coco, read_sam_annotations, write_coco,
     write_sam_annotations,

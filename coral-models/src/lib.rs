@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod clip;
 #[cfg(test)]
 mod gradient_check;
 mod layers;
@@ -11,6 +12,10 @@ mod tensor;
 mod train;
 mod weights;
 
+pub use clip::{
+    Clip, ClipActivation, ClipConfig, ClipDense, ClipEncoder, ClipEncoderConfig, ClipImageConfig, ClipPreprocess,
+    ClipTextConfig, ClipTokenizer,
+};
 pub use ops::{resize_bilinear, resize_nearest};
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,

@@ -16,6 +16,10 @@ impl Normalization {
     /// The statistics of ImageNet, which ResNet, SAM, DINOv2 and SegFormer use.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
+    /// The statistics of CLIP's training images.
+    pub const CLIP: Self =
+        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+
     /// The normalised value of every level, for R, G and B.
     pub(crate) fn tables(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|channel| {

@@ -2,6 +2,10 @@
 
 use coral_core::testing::GoldenCase;
 
+#[path = "golden/clip.rs"]
+mod clip;
+#[path = "golden/clip_tokenizer.rs"]
+mod clip_tokenizer;
 #[path = "golden/coralscop_amg.rs"]
 mod coralscop_amg;
 #[path = "golden/losses.rs"]

@@ -142,11 +142,22 @@ fn conversion_keeps_names_types_and_values() {
 }
 
 #[test]
+fn the_weights_of_torchscript_programs_are_read() {
+    let checkpoint = Checkpoint::open(fixture("script.pt")).unwrap();
+    let names = checkpoint.names().collect::<Vec<_>>();
+    let norm = ["bn.bias", "bn.num_batches_tracked", "bn.running_mean", "bn.running_var", "bn.weight"];
+    assert_eq!(names, [&norm[..], &["conv.bias", "conv.weight"]].concat());
+    assert_eq!(checkpoint.shape("conv.weight"), Some([2, 1, 3, 3].as_slice()));
+    assert_eq!(values(&checkpoint, "conv.weight")[..3], [-0.057_720_9, -0.043_028_276, 0.157_908_29]);
+    assert_eq!(values(&checkpoint, "conv.bias"), [-0.113_013_11, 0.013_051_192]);
+    assert_eq!(values(&checkpoint, "bn.weight"), [1.0, 1.0]);
+}
+
+#[test]
 fn what_cannot_be_read_says_why() {
     for (file, reason) in [
         ("before_1_6.pth", "PyTorch before 1.6, which is not supported; convert it"),
         ("whole_module.pth", "holds a Python object of __main__.Net; expected a state dict"),
-        ("script.pt", "a TorchScript program; expected a state dict"),
         ("two_models.pth", "holds several state dicts, under `generator`, `critic`"),
         ("complex.pth", "tensor `c`: has the type torch ComplexFloatStorage"),
         ("expanded.pth", "tensor `x`: "),
@@ -245,7 +256,7 @@ fn every_truncation_is_an_error() {
 proptest! {
     #[test]
     fn damaged_files_never_panic(
-        file in prop::sample::select(vec!["types.safetensors", "types.pth", "types_protocol4.pth", "whole_module.pth"]),
+        file in prop::sample::select(vec!["types.safetensors", "types.pth", "types_protocol4.pth", "whole_module.pth", "script.pt"]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = std::fs::read(fixture(file)).unwrap();

@@ -1,5 +1,5 @@
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coral_core::{
     CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, LabelMap, LabeledPhotograph,
@@ -7,7 +7,7 @@ use coral_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates};
+use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates};
 
 /// Settings of [`SeaFeats`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates};
 pub struct SeaFeatsConfig {
     /// How patches are told from background.
     pub similarity: SimilarityConfig,
+    /// How often the templates are taken again from those cells alone that they label ([`refine_templates`]); 0 as
+    /// published. Above 0, the features of all photographs are held in memory.
+    pub refinements: usize,
     /// Passes over the photographs, at least 1.
     pub epochs: usize,
     /// The first pass; above 0 to go on where an interrupted training stopped.
@@ -26,7 +29,7 @@ pub struct SeaFeatsConfig {
 impl Default for SeaFeatsConfig {
     /// The paper's 150 epochs, threshold 0.6.
     fn default() -> Self {
-        Self { similarity: SimilarityConfig::default(), epochs: 150, start_epoch: 0, seed: 0 }
+        Self { similarity: SimilarityConfig::default(), refinements: 0, epochs: 150, start_epoch: 0, seed: 0 }
     }
 }
 
@@ -143,11 +146,20 @@ impl SeaFeats {
         let _guard = span.enter();
         let num_classes = model.num_classes();
         let background = self.config.similarity.background;
-        let bundler = bundle_templates(&*model, num_classes, photographs, progress)?;
+        let mut kept = Vec::new();
+        let bundler = bundle(&*model, num_classes, photographs, progress, |features, class| {
+            if self.config.refinements > 0 {
+                kept.push((features, class));
+            }
+        })?;
         check_classes(bundler.photographs(), background)?;
-        let labeler = SimilarityLabeler::new(bundler.finish()?, self.config.similarity)?;
+        let similarity = self.config.similarity;
+        let templates = (0..self.config.refinements)
+            .try_fold(bundler.finish()?, |templates, _| refine_templates(&templates, &kept, &similarity))?;
+        drop(kept);
+        let labeler = SimilarityLabeler::new(templates, similarity)?;
         let counting = CountingLabeler::new(&labeler, num_classes, background);
-        let observed = Observed { photographs, progress };
+        let observed = Observed::new(photographs, progress);
         progress.start(photographs.len() as u64, "training photographs");
         let report = model.fit_epoch(&observed, &counting, epoch_seed(self.config.seed, epoch));
         progress.finish();
@@ -185,6 +197,17 @@ pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
     photographs: &dyn Dataset<Item = LabeledPhotograph>,
     progress: &dyn Progress,
 ) -> Result<TemplateBundler> {
+    bundle(extractor, num_classes, photographs, progress, |_, _| ())
+}
+
+/// The same; `keep` gets the features of every photograph.
+fn bundle<E: FeatureExtractor + ?Sized>(
+    extractor: &E,
+    num_classes: usize,
+    photographs: &dyn Dataset<Item = LabeledPhotograph>,
+    progress: &dyn Progress,
+    mut keep: impl FnMut(FeatureMap, ClassId),
+) -> Result<TemplateBundler> {
     if photographs.is_empty() {
         return Err(Error::input("photographs", "at least one is needed, got none"));
     }
@@ -198,6 +221,7 @@ pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
             (Error::InvalidInput { what, reason }, Ok(name)) => Error::input(what, format!("{name}: {reason}")),
             (error, _) => error,
         })?;
+        keep(features, photograph.class);
         progress.advance(1);
         Ok(())
     };
@@ -294,10 +318,17 @@ impl CellLabeler for CountingLabeler<'_> {
     }
 }
 
-/// Reports every photograph that is loaded.
+/// Reports the photographs that are loaded, the first time: a classifier may ask for one several times.
 struct Observed<'a> {
     photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
     progress: &'a dyn Progress,
+    seen: Vec<AtomicBool>,
+}
+
+impl<'a> Observed<'a> {
+    fn new(photographs: &'a dyn Dataset<Item = LabeledPhotograph>, progress: &'a dyn Progress) -> Self {
+        Self { photographs, progress, seen: (0..photographs.len()).map(|_| AtomicBool::new(false)).collect() }
+    }
 }
 
 impl Dataset for Observed<'_> {
@@ -309,7 +340,9 @@ impl Dataset for Observed<'_> {
 
     fn get(&self, index: usize) -> Result<LabeledPhotograph> {
         let photograph = self.photographs.get(index)?;
-        self.progress.advance(1);
+        if self.seen.get(index).is_some_and(|seen| !seen.swap(true, Ordering::Relaxed)) {
+            self.progress.advance(1);
+        }
         Ok(photograph)
     }
 

@@ -1,5 +1,7 @@
 use coral_core::image::RgbImage;
-use coral_core::{Error, PatchClassifier, PatchGrid, ProbMap, Rect, Result, Segmenter, Size};
+use coral_core::{
+    ClassId, Error, LabelMap, PatchClassifier, PatchGrid, ProbMap, Rect, Result, Segmenter, Size, UNLABELED,
+};
 use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +127,41 @@ impl<C: PatchClassifier> Segmenter for SlidingWindow<C> {
     }
 }
 
+/// The most probable class of every pixel, the first of equals; [`UNLABELED`] where its probability is below `threshold`.
+///
+/// # Errors
+/// [`Error::InvalidInput`] for no class or more than 255, or NaN.
+///
+/// # Examples
+/// ```
+/// use coral_core::{UNLABELED, ndarray::{arr2, arr3}};
+/// let probabilities = arr3(&[[[0.9, 0.4]], [[0.1, 0.6]]]);
+/// assert_eq!(coral_weak::probable_labels(&probabilities, 0.7)?, arr2(&[[0, UNLABELED]]));
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+pub fn probable_labels(probabilities: &ProbMap, threshold: f32) -> Result<LabelMap> {
+    let (classes, height, width) = probabilities.dim();
+    if !(1..=usize::from(UNLABELED)).contains(&classes) {
+        return Err(Error::input("probabilities", format!("{classes} classes; expected 1 to {UNLABELED}")));
+    }
+    let rows = parallel::map((0..height).collect(), |y| {
+        let mut best = vec![(f32::NEG_INFINITY, 0); width];
+        let mut numbers = true;
+        for class in 0..classes {
+            for (best, &p) in best.iter_mut().zip(probabilities.slice(s![class, y, ..])) {
+                numbers &= !p.is_nan();
+                if p > best.0 {
+                    *best = (p, class as ClassId);
+                }
+            }
+        }
+        numbers.then(|| best.into_iter().map(|(p, class)| if p < threshold { UNLABELED } else { class }))
+    });
+    let rows = rows.into_iter().collect::<Option<Vec<_>>>();
+    let labels = rows.ok_or_else(|| Error::input("probabilities", "hold NaN"))?.into_iter().flatten().collect();
+    LabelMap::from_shape_vec((height, width), labels).map_err(Error::model)
+}
+
 /// The rows and columns of a patch.
 fn pixels(patch: Rect) -> ndarray::SliceInfo<[ndarray::SliceInfoElem; 2], ndarray::Ix2, ndarray::Ix2> {
     let (x, y, width, height) = (patch.x as usize, patch.y as usize, patch.width as usize, patch.height as usize);
@@ -192,6 +229,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_largest_probability() {
+        let mut random = coral_core::SeededRng::new(3);
+        let mut probabilities =
+            ProbMap::from_shape_simple_fn((4, 7, 5), || (random.uniform() * 8.0).floor() as f32 / 8.0);
+        for threshold in [0.0, 0.8, 1.0] {
+            let labels = probable_labels(&probabilities, threshold).unwrap();
+            for ((y, x), &label) in labels.indexed_iter() {
+                let column: Vec<f32> = probabilities.slice(s![.., y, x]).to_vec();
+                let largest = column.iter().copied().fold(0.0, f32::max);
+                let first = column.iter().position(|&p| p == largest).unwrap() as u8;
+                assert_eq!(label, if largest < threshold { UNLABELED } else { first });
+            }
+        }
+        probabilities[[3, 6, 4]] = f32::NAN;
+        assert!(probable_labels(&probabilities, 0.5).unwrap_err().to_string().contains("hold NaN"));
+        assert!(probable_labels(&ProbMap::zeros((0, 2, 2)), 0.5).is_err());
+        assert!(probable_labels(&ProbMap::zeros((256, 1, 1)), 0.5).is_err());
+        assert_eq!(probable_labels(&ProbMap::zeros((2, 0, 3)), 0.5).unwrap().dim(), (0, 3));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn norm(vector: &[f32]) -> f64 {
 }
 
 /// The feature vectors of all cells, row by row: (h·w)×D.
-fn cell_features(features: &FeatureMap) -> Result<Array2<f32>> {
+pub(crate) fn cell_features(features: &FeatureMap) -> Result<Array2<f32>> {
     check_features(features)?;
     let (dim, height, width) = features.data.dim();
     Ok(Array2::from_shape_fn((height * width, dim), |(cell, d)| features.data[[d, cell / width, cell % width]]))

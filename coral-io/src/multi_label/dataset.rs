@@ -120,7 +120,7 @@ impl Dataset for MultiLabelDataset {
         self.expect(index)?;
         let image = read_image(&self.paths[index])?;
         let image = match self.resize {
-            Some(resize) => resize.apply(image),
+            Some(resize) => resize.apply(image)?,
             None => image,
         };
         Ok(LabeledPatch { image, target: self.table.targets.row(index).to_owned() })

@@ -63,14 +63,28 @@ impl Resize {
         }
     }
 
-    pub(crate) fn apply(self, image: RgbImage) -> RgbImage {
+    /// The photograph in its new size; the same where nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when there would be no pixel.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::image::RgbImage;
+    /// use coral_io::Resize;
+    /// let small = Resize::MaxSide(60).apply(RgbImage::new(120, 80))?;
+    /// assert_eq!(small.dimensions(), (60, 40));
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn apply(self, image: RgbImage) -> Result<RgbImage> {
+        self.validate()?;
         let size = Size::of(&image);
         let target = self.target(size);
         if target == size {
-            return image;
+            return Ok(image);
         }
         // The triangle filter widens with the reduction, so that fine leaves do not alias.
-        imageops::resize(&image, target.width, target.height, imageops::FilterType::Triangle)
+        Ok(imageops::resize(&image, target.width, target.height, imageops::FilterType::Triangle))
     }
 }
 
@@ -112,7 +126,7 @@ mod tests {
         assert_eq!(target(10, 5000, 1), "10x1");
         assert_eq!(target(100, 100, 7), "100x7");
         let stripes = RgbImage::from_fn(64, 64, |x, _| coral_core::image::Rgb([255 * (x % 2) as u8; 3]));
-        let small = Resize::Exact(Size { width: 7, height: 9 }).apply(stripes);
+        let small = Resize::Exact(Size { width: 7, height: 9 }).apply(stripes).unwrap();
         assert_eq!(small.dimensions(), (7, 9));
         assert!(small.pixels().all(|p| p.0[0].abs_diff(128) < 20), "stripes must blur, not alias");
         assert!(Resize::MaxSide(0).validate().is_err());

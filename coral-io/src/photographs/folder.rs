@@ -197,7 +197,7 @@ impl Dataset for PhotographFolder {
         let image = read_image(path)?;
         expect_size(path, Size::of(&image), self.config.min_size)?;
         let image = match self.config.resize {
-            Some(resize) => resize.apply(image),
+            Some(resize) => resize.apply(image)?,
             None => image,
         };
         Ok(LabeledPhotograph { image, class: self.labels[index] })

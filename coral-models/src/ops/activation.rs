@@ -10,6 +10,8 @@ pub(crate) enum Activation {
     Relu,
     /// x Φ(x) with the exact error function.
     Gelu,
+    /// x σ(1.702 x), the approximation that OpenAI's CLIP was trained with.
+    QuickGelu,
 }
 
 impl Activation {
@@ -18,6 +20,8 @@ impl Activation {
         match self {
             Self::Relu => super::rectify::differentiable_relu(x),
             Self::Gelu => x.gelu_erf(),
+            // By the hyperbolic tangent: an exponential would overflow, and its gradient be none.
+            Self::QuickGelu => x * x.affine(0.5 * simd::QUICK, 0.0)?.tanh()?.affine(0.5, 0.5)?,
         }
     }
 
@@ -34,6 +38,7 @@ impl Activation {
             // Unlike max(v, 0), it keeps what is not a number.
             Self::Relu => values.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
             Self::Gelu => values.iter_mut().for_each(|v| *v = simd::gelu(*v)),
+            Self::QuickGelu => values.iter_mut().for_each(|v| *v = simd::quick_gelu(*v)),
         });
     }
 }
@@ -77,13 +82,15 @@ mod tests {
         for x in [&x, &x.transpose(0, 2).unwrap()] {
             assert_close(&gelu(x).unwrap(), &gelu(&tracked(x)).unwrap(), 1e-5);
             assert_close(&relu(x).unwrap(), &relu(&tracked(x)).unwrap(), 0.0);
+            let quick = |x: &Tensor| pointwise(x, Activation::QuickGelu).unwrap();
+            assert_close(&quick(x), &quick(&tracked(x)), 1e-5);
         }
     }
 
     #[test]
     fn what_is_not_a_number_stays_visible() {
         let x = Tensor::new(&[f32::NAN, -1.0, 2.0], &candle_core::Device::Cpu).unwrap();
-        for out in [gelu(&x).unwrap(), relu(&x).unwrap()] {
+        for out in [gelu(&x).unwrap(), relu(&x).unwrap(), pointwise(&x, Activation::QuickGelu).unwrap()] {
             assert!(out.to_vec1::<f32>().unwrap()[0].is_nan());
         }
         assert_eq!(relu(&x).unwrap().to_vec1::<f32>().unwrap()[1..], [0.0, 2.0]);

@@ -81,38 +81,74 @@ fn chunk_moments<T: Real>(chunk: &[T], channels: usize) -> (Vec<f64>, Vec<f64>, 
     ((0..channels).map(mean).collect(), (0..channels).map(squares_of).collect(), count)
 }
 
-/// Normalises every channel of N×H×W×C values by the batch's own `statistics`, scales by `weight` and adds `bias`;
-/// with `rectified`, max(·, 0) follows. Gradients pass through the statistics (Ioffe and Szegedy 2015).
+/// What values are normalised by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Statistics<'a> {
+    /// The batch's own, through which gradients pass (Ioffe and Szegedy 2015).
+    Batch(&'a BatchStatistics),
+    /// Those of other batches, which are constants.
+    Running(&'a BatchStatistics),
+}
+
+impl<'a> Statistics<'a> {
+    fn values(self) -> &'a BatchStatistics {
+        match self {
+            Self::Batch(values) | Self::Running(values) => values,
+        }
+    }
+}
+
+/// Normalises every channel of N×H×W×C values by `statistics`, scales by `weight` and adds `bias`; with `rectified`,
+/// max(·, 0) follows.
 pub(crate) fn batch_norm(
     x: &Tensor,
     [weight, bias]: [&Tensor; 2],
-    (statistics, eps): (&BatchStatistics, f64),
+    (statistics, eps): (Statistics<'_>, f64),
     rectified: bool,
 ) -> Result<Tensor> {
     let (_, _, _, channels) = x.dims4()?;
-    if weight.dims() != [channels] || bias.dims() != [channels] || statistics.mean.len() != channels {
+    if weight.dims() != [channels] || bias.dims() != [channels] || statistics.values().mean.len() != channels {
         candle_core::bail!("batch norm of {:?} channels on {:?}", weight.dims(), x.dims());
     }
     if !is_native(&[x, weight, bias]) {
-        return composed(x, [weight, bias], eps, rectified);
+        return composed(x, [weight, bias], (statistics, eps), rectified);
     }
-    let inverse_deviation = statistics.variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
-    let op = BatchNorm { mean: statistics.mean.clone(), inverse_deviation, rectified };
+    let BatchStatistics { mean, variance, .. } = statistics.values();
+    let inverse_deviation = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
+    let follows = matches!(statistics, Statistics::Batch(_));
+    let op = BatchNorm { mean: mean.clone(), inverse_deviation, follows, rectified };
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }
 
 /// The same from the tensor library's own operations, for other devices and types.
-fn composed(x: &Tensor, [weight, bias]: [&Tensor; 2], eps: f64, rectified: bool) -> Result<Tensor> {
+fn composed(
+    x: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    (statistics, eps): (Statistics<'_>, f64),
+    rectified: bool,
+) -> Result<Tensor> {
     let rows = x.flatten(0, 2)?;
-    let centered = rows.broadcast_sub(&rows.mean_keepdim(0)?)?;
-    let deviation = (centered.sqr()?.mean_keepdim(0)? + eps)?.sqrt()?;
-    let y = centered.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)?.reshape(x.shape())?;
+    let (mean, variance) = match statistics {
+        Statistics::Batch(_) => {
+            let mean = rows.mean_keepdim(0)?;
+            let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?;
+            (mean, variance)
+        }
+        Statistics::Running(BatchStatistics { mean, variance, .. }) => {
+            let row = |list: &Vec<f64>| Tensor::new(list.as_slice(), x.device())?.to_dtype(x.dtype())?.unsqueeze(0);
+            (row(mean)?, row(variance)?)
+        }
+    };
+    let normalized = rows.broadcast_sub(&mean)?.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    let y = normalized.broadcast_mul(weight)?.broadcast_add(bias)?.reshape(x.shape())?;
     if rectified { super::relu(&y) } else { Ok(y) }
 }
 
 struct BatchNorm {
     mean: Vec<f64>,
     inverse_deviation: Vec<f64>,
+    /// Whether mean and deviation are those of the values themselves.
+    follows: bool,
     rectified: bool,
 }
 
@@ -175,9 +211,10 @@ impl BatchNorm {
         let sum = |which: usize, channel: usize| parts.iter().map(|part| part[which][channel].to_f64()).sum::<f64>();
         let of_weight: Vec<f64> = (0..channels).map(|c| sum(0, c) * self.inverse_deviation[c]).collect();
         let of_bias: Vec<f64> = (0..channels).map(|c| sum(1, c)).collect();
-        let count = (x.len() / channels) as f64;
+        // Constants do not follow the values.
+        let share = if self.follows { channels as f64 / x.len() as f64 } else { 0.0 };
         let cast = |list: &[f64], factor: f64| list.iter().map(|&v| T::from_f64(v * factor)).collect::<Vec<T>>();
-        let (mean_weight, mean_bias) = (cast(&of_weight, 1.0 / count), cast(&of_bias, 1.0 / count));
+        let (mean_weight, mean_bias) = (cast(&of_weight, share), cast(&of_bias, share));
         let mut of_x = vec![T::zero(); x.len()];
         (of_x.par_chunks_mut(step), x.par_chunks(step), y.par_chunks(step), gradient.par_chunks(step))
             .into_par_iter()
@@ -271,10 +308,33 @@ mod tests {
             let [x, weight, bias] = [(&shape[..], 1), (&shape[3..], 2), (&shape[3..], 3)]
                 .map(|(shape, seed)| random(shape, seed).to_dtype(DType::F64).unwrap());
             for rectified in [false, true] {
+                let own = |v: &[Tensor]| BatchStatistics::of(&v[0]);
                 check_gradients(&[&x, &weight, &bias], |v| {
-                    batch_norm(&v[0], [&v[1], &v[2]], (&BatchStatistics::of(&v[0])?, 1e-5), rectified)
+                    batch_norm(&v[0], [&v[1], &v[2]], (Statistics::Batch(&own(v)?), 1e-5), rectified)
                 });
-                check_gradients(&[&x, &weight, &bias], |v| composed(&v[0], [&v[1], &v[2]], 1e-5, rectified));
+                check_gradients(&[&x, &weight, &bias], |v| {
+                    composed(&v[0], [&v[1], &v[2]], (Statistics::Batch(&own(v)?), 1e-5), rectified)
+                });
+                let (mean, variance) = (vec![0.1; shape[3]], vec![0.7; shape[3]]);
+                let other = BatchStatistics { mean, variance, count: 9 };
+                let running = (Statistics::Running(&other), 1e-5);
+                check_gradients(&[&x, &weight, &bias], |v| batch_norm(&v[0], [&v[1], &v[2]], running, rectified));
+                check_gradients(&[&x, &weight, &bias], |v| composed(&v[0], [&v[1], &v[2]], running, rectified));
+                let fused = batch_norm(&x, [&weight, &bias], running, rectified).unwrap();
+                let composed = composed(&x, [&weight, &bias], running, rectified).unwrap();
+                assert!(
+                    (fused - composed)
+                        .unwrap()
+                        .abs()
+                        .unwrap()
+                        .flatten_all()
+                        .unwrap()
+                        .max(0)
+                        .unwrap()
+                        .to_scalar::<f64>()
+                        .unwrap()
+                        < 1e-12
+                );
             }
         }
     }
@@ -283,9 +343,10 @@ mod tests {
     fn large_batches_agree_with_the_composed_form() {
         let [x, weight, bias] = [(&[4, 21, 30, 6][..], 1), (&[6], 2), (&[6], 3)].map(|(s, seed)| random(s, seed));
         let [x, weight, bias] = [x, weight, bias].map(|t| tracked(&t));
-        let statistics = BatchStatistics::of(&x).unwrap();
-        let ours = batch_norm(&x, [&weight, &bias], (&statistics, 1e-5), true).unwrap();
-        let expected = composed(&x, [&weight, &bias], 1e-5, true).unwrap();
+        let own = BatchStatistics::of(&x).unwrap();
+        let statistics = (Statistics::Batch(&own), 1e-5);
+        let ours = batch_norm(&x, [&weight, &bias], statistics, true).unwrap();
+        let expected = composed(&x, [&weight, &bias], statistics, true).unwrap();
         assert_close(&ours, &expected, 1e-5);
         let gradients = |y: &Tensor| (y * random(y.dims(), 9)).unwrap().sum_all().unwrap().backward().unwrap();
         let (ours, expected) = (gradients(&ours), gradients(&expected));

@@ -26,7 +26,7 @@ mod window_attention;
 
 pub(crate) use activation::{Activation, gelu, relu};
 pub(crate) use attention::attention;
-pub(crate) use batch_norm::{BatchStatistics, batch_norm};
+pub(crate) use batch_norm::{BatchStatistics, Statistics, batch_norm};
 pub(crate) use bottleneck::Bottleneck;
 pub(crate) use convolution::{Convolution, Window, convolve};
 pub(crate) use cross_entropy::{IndexTargets, cross_entropy_sum};

@@ -41,6 +41,15 @@ pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
+/// The slope of [`quick_gelu`]'s logistic function.
+pub(crate) const QUICK: f64 = 1.702;
+
+/// x σ(1.702 x).
+#[inline(always)]
+pub(crate) fn quick_gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-(QUICK as f32) * x))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +90,17 @@ mod tests {
         assert_eq!(gelu(100.0), 100.0);
         assert_eq!(gelu(-100.0), 0.0);
         assert!(gelu(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn quick_gelu_is_the_logistic_form() {
+        for i in -6000..=6000 {
+            let x = i as f32 / 100.0;
+            let expected = f64::from(x) / (1.0 + (-1.702 * f64::from(x)).exp());
+            let error = (f64::from(quick_gelu(x)) - expected).abs();
+            assert!(error < 1e-6 * (1.0 + expected.abs()), "quick_gelu({x}): {} against {expected}", quick_gelu(x));
+        }
+        assert_eq!(quick_gelu(100.0), 100.0);
+        assert!(quick_gelu(-100.0).abs() < 1e-30);
     }
 }

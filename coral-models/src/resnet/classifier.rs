@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use coral_core::image::RgbImage;
-use coral_core::{Error, Result, Size};
+use coral_core::{ClassId, ClassSet, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
-use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig};
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, expect_same_settings};
 use crate::weights::write_safetensors;
 use crate::{Checkpoint, Fresh, Normalization, Parameters, PillowFilter, resize_image};
 
@@ -26,17 +26,49 @@ pub struct ResNetClassifierConfig {
     pub patch_size: Option<Size>,
     /// How training goes.
     pub training: FitConfig,
+    /// What the classes are called, by id; as many as there are classes, or none where that is unknown.
+    #[serde(default)]
+    pub class_names: Vec<String>,
 }
 
 impl ResNetClassifierConfig {
     /// SeaFeats as published, for `classes` classes.
     pub fn seafeats(classes: usize) -> Self {
-        Self { network: PatchNetworkConfig::seafeats(classes), patch_size: None, training: FitConfig::seafeats() }
+        Self::of(PatchNetworkConfig::seafeats(classes), FitConfig::seafeats())
     }
 
     /// The patch classifier of SeaCLIP as published, for `classes` classes.
     pub fn seaclip(classes: usize) -> Self {
-        Self { network: PatchNetworkConfig::seaclip(classes), patch_size: None, training: FitConfig::seaclip() }
+        Self::of(PatchNetworkConfig::seaclip(classes), FitConfig::seaclip())
+    }
+
+    fn of(network: PatchNetworkConfig, training: FitConfig) -> Self {
+        Self { network, patch_size: None, training, class_names: Vec::new() }
+    }
+
+    /// The classes by their names, or by their numbers where names are unknown.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when there is not one name per class, or names repeat or are empty.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_models::ResNetClassifierConfig;
+    /// let mut config = ResNetClassifierConfig::seaclip(2);
+    /// assert_eq!(config.class_set()?.name(1), "1");
+    /// config.class_names = vec!["sand".into(), "seagrass".into()];
+    /// assert_eq!(config.class_set()?.name(1), "seagrass");
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn class_set(&self) -> Result<ClassSet> {
+        let (names, classes) = (&self.class_names, self.network.classes);
+        if names.is_empty() {
+            return Ok(ClassSet::from_ids((0..=ClassId::MAX).take(classes)));
+        }
+        if names.len() != classes {
+            return Err(Error::parameter("class_names", format!("{} names for {classes} classes", names.len())));
+        }
+        ClassSet::from_names(names).map_err(|error| Error::parameter("class_names", error.to_string()))
     }
 }
 
@@ -46,14 +78,17 @@ impl ResNetClassifierConfig {
 pub struct FitConfig {
     /// Optimiser, learning rate, schedule, clipping and the like.
     pub trainer: TrainerConfig,
-    /// Photographs or patches per step.
+    /// Photographs, patches or cut cells per step.
     pub batch: usize,
     /// One weight per class; all 1 when absent.
     pub class_weights: Option<Vec<f32>>,
-    /// Which form of the loss of photographs' cells; the sound one unless the published program is to be followed.
-    /// Patches are trained on the plain cross-entropy.
+    /// Which form of the loss of pooled cells; the sound one unless the published program is to be followed. Patches and
+    /// cut cells are trained on the plain cross-entropy.
     pub loss: SeafeatsLoss,
-    /// Changes to photographs or patches before they are seen, for training on patches.
+    /// Whether batch normalisation keeps the statistics that the encoder came with, as is sound when a batch holds few
+    /// photographs, each of one class. Else it uses those of the batch, as published.
+    pub running_statistics: bool,
+    /// Changes to photographs or patches before they are seen, for training on patches and cut cells.
     pub augmentation: Option<Augmentation>,
     /// Threads that load.
     pub loader: LoaderConfig,
@@ -141,9 +176,11 @@ impl ResNetClassifier {
 
     fn validate(config: &ResNetClassifierConfig) -> Result<()> {
         config.network.validate()?;
+        config.class_set()?;
         if config.training.batch == 0 {
             return Err(Error::parameter("training.batch", "expected at least 1"));
         }
+        config.training.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
         let classes = config.network.classes;
         if let Some(weights) = config.training.class_weights.as_ref().filter(|weights| weights.len() != classes) {
             let reason = format!("{} weights for {classes} classes", weights.len());
@@ -215,10 +252,16 @@ impl ResNetClassifier {
     /// Goes back to a state that [`save_training`](Self::save_training) wrote, and gives the caller's part of it.
     ///
     /// # Errors
-    /// Those of [`Trainer::resume`], and [`Error::Format`] when the settings were others; nothing is changed then.
+    /// Those of [`Trainer::resume`], and [`Error::Format`] naming the setting that was another (but for the loader's,
+    /// which change nothing in the result); nothing is changed then.
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        let (_, extra): (ResNetClassifierConfig, T) = self.trainer.resume(path)?;
         self.changed();
+        let (path, ours) = (path.as_ref(), &self.config);
+        let (_, extra) = self.trainer.resume_if(path, |(theirs, _): &(ResNetClassifierConfig, T)| {
+            let mut theirs = theirs.clone();
+            theirs.training.loader = ours.training.loader;
+            expect_same_settings(path, &theirs, ours)
+        })?;
         Ok(extra)
     }
 
@@ -244,21 +287,21 @@ impl ResNetClassifier {
         let dtype = self.trainer.parameters().dtype();
         if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
     }
+}
 
-    /// A photograph in the nearest size that is a whole number of cells, so that they cover it evenly.
-    pub(super) fn whole_cells<'a>(&self, photograph: &'a RgbImage) -> Result<Cow<'a, RgbImage>> {
-        let (size, side) = (Size::of(photograph), self.config.network.cells.side() as u32);
-        if size.width < side || size.height < side {
-            let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
-            return Err(Error::input("photograph", reason));
-        }
-        let whole = |length: u32| (length + side / 2) / side * side;
-        let target = Size { width: whole(size.width), height: whole(size.height) };
-        if target == size {
-            return Ok(Cow::Borrowed(photograph));
-        }
-        resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
+/// A photograph in the nearest size that is a whole number of cells of `side` pixels, so that they cover it evenly.
+pub(super) fn whole_cells(photograph: &RgbImage, side: u32) -> Result<Cow<'_, RgbImage>> {
+    let size = Size::of(photograph);
+    if size.width < side || size.height < side {
+        let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
+        return Err(Error::input("photograph", reason));
     }
+    let whole = |length: u32| (length + side / 2) / side * side;
+    let target = Size { width: whole(size.width), height: whole(size.height) };
+    if target == size {
+        return Ok(Cow::Borrowed(photograph));
+    }
+    resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
 }
 
 impl fmt::Debug for ResNetClassifier {

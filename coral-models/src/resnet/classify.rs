@@ -3,8 +3,9 @@ use coral_core::image::RgbImage;
 use coral_core::ndarray::{Array2, Array3};
 use coral_core::{Error, FeatureExtractor, FeatureMap, GridClassifier, ImageEncoder, PatchClassifier, Result, Size};
 
-use super::classifier::ResNetClassifier;
+use super::classifier::{ResNetClassifier, whole_cells};
 use super::conv_norm::Mode;
+use super::patch_network::PatchNetwork;
 use crate::tensor::{tensor_to_prob_map, tensor_to_rows};
 use crate::{PillowFilter, resize_image, tensor_to_feature_map};
 
@@ -43,6 +44,21 @@ impl ResNetClassifier {
         let logits = |pixels: &Tensor| network.logits(&network.patch_features(pixels, Mode::Eval)?, None);
         let rows = self.rows(patches, logits)?;
         Ok(if patches.is_empty() { Array2::zeros((0, self.config.network.classes)) } else { rows })
+    }
+}
+
+impl ResNetClassifier {
+    /// The input of the network for one photograph.
+    fn photograph(&self, image: &RgbImage) -> Result<Tensor> {
+        let whole = whole_cells(image, self.config.network.cells.side() as u32)?;
+        self.pixels(std::slice::from_ref(&*whole))
+    }
+
+    /// The features of a photograph's cells that `network` sees.
+    pub(super) fn features_of(&self, network: &PatchNetwork, image: &RgbImage) -> Result<FeatureMap> {
+        let cells = network.grid_features(&self.photograph(image)?, Mode::Eval);
+        let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
+        tensor_to_feature_map(&map, Size::of(image))
     }
 }
 
@@ -91,10 +107,7 @@ impl FeatureExtractor for ResNetClassifier {
 
     /// The features of the cells that [`GridClassifier::classify_grid`] classifies.
     fn extract(&self, image: &RgbImage) -> Result<FeatureMap> {
-        let pixels = self.pixels(std::slice::from_ref(&*self.whole_cells(image)?))?;
-        let cells = self.inference()?.grid_features(&pixels, Mode::Eval);
-        let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
-        tensor_to_feature_map(&map, Size::of(image))
+        self.features_of(&*self.inference()?, image)
     }
 }
 
@@ -104,7 +117,7 @@ impl GridClassifier for ResNetClassifier {
     }
 
     fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>> {
-        let pixels = self.pixels(std::slice::from_ref(&*self.whole_cells(image)?))?;
+        let pixels = self.photograph(image)?;
         let network = self.inference()?;
         let probabilities = || -> candle_core::Result<Tensor> {
             let cells = network.grid_features(&pixels, Mode::Eval)?;

@@ -1,8 +1,8 @@
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::{self, Activation, BatchStatistics, Convolution, Window};
+use crate::ops::{self, Activation, BatchStatistics, Convolution, Statistics, Window};
 
 /// Whether a network is being trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +55,7 @@ impl ConvNorm {
         let y = ops::convolve(x, &self.weight, self.window)?;
         match mode {
             Mode::Train => self.norm.by_batch(&y, self.rectified),
-            Mode::Eval => {
-                let [scale, shift] = self.norm.affine()?;
-                let y = y.broadcast_mul(&scale)?.broadcast_add(&shift)?;
-                if self.rectified { ops::relu(&y) } else { Ok(y) }
-            }
+            Mode::Eval => self.norm.by_running(&y, self.rectified),
         }
     }
 
@@ -107,11 +103,18 @@ impl BatchNorm {
 
     fn by_batch(&self, x: &Tensor, rectified: bool) -> Result<Tensor> {
         let statistics = BatchStatistics::of(x)?;
-        let y = ops::batch_norm(x, [&self.weight, &self.bias], (&statistics, EPS), rectified)?;
+        let y = ops::batch_norm(x, [&self.weight, &self.bias], (Statistics::Batch(&statistics), EPS), rectified)?;
         self.follow(&self.running_mean, statistics.mean.iter().copied())?;
         self.follow(&self.running_var, statistics.unbiased_variance())?;
         buffer(&self.batches)?.set(&(self.batches.detach() + 1.0)?)?;
         Ok(y)
+    }
+
+    fn by_running(&self, x: &Tensor, rectified: bool) -> Result<Tensor> {
+        let list = |tensor: &Tensor| tensor.detach().to_dtype(DType::F64)?.to_vec1::<f64>();
+        let (mean, variance) = (list(&self.running_mean)?, list(&self.running_var)?);
+        let statistics = BatchStatistics { mean, variance, count: 0 };
+        ops::batch_norm(x, [&self.weight, &self.bias], (Statistics::Running(&statistics), EPS), rectified)
     }
 
     /// Moves running statistics towards those of a batch.
@@ -134,7 +137,7 @@ mod tests {
     use super::*;
     use crate::Parameters;
     use crate::ops::testing::{assert_close, check_gradients, random};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     const NAMES: [&str; 2] = ["conv", "bn"];
 

@@ -1,15 +1,15 @@
 use candle_core::Tensor;
-use coral_core::image::RgbImage;
+use coral_core::image::{RgbImage, imageops};
 use coral_core::ndarray::Array1;
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, LabeledPatch, LabeledPhotograph, Result, SeededRng, Size,
-    TrainGridClassifier, TrainPatchClassifier, UNLABELED,
+    CellLabeler, ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Result, SeededRng,
+    Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
-use super::classifier::{FitConfig, ResNetClassifier};
+use super::classifier::{FitConfig, ResNetClassifier, whole_cells};
 use super::classify::resized;
 use super::conv_norm::Mode;
-use crate::tensor::tensor_to_feature_map;
+use super::patch_network::{Cells, PatchNetwork};
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,
@@ -32,6 +32,10 @@ impl FitConfig {
         Self { augmentation: Some(Augmentation::seaclip(None)), ..Self::adam(1e-4, 24, plateau) }
     }
 
+    fn mode(&self) -> Mode {
+        if self.running_statistics { Mode::Eval } else { Mode::Train }
+    }
+
     fn adam(learning_rate: f64, batch: usize, plateau: PlateauConfig) -> Self {
         let optimizer = OptimizerConfig::default();
         let schedule = ScheduleConfig::Plateau(plateau);
@@ -40,6 +44,7 @@ impl FitConfig {
             batch,
             class_weights: None,
             loss: SeafeatsLoss::Sound,
+            running_statistics: false,
             augmentation: None,
             loader: LoaderConfig::default(),
         }
@@ -47,47 +52,45 @@ impl FitConfig {
 }
 
 impl ResNetClassifier {
-    /// One step towards a smaller loss.
-    fn step(&mut self, loss: &Tensor, samples: usize) -> Result<()> {
-        self.trainer.step(loss, samples)?;
+    /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
+    fn start_epoch(&mut self) {
         self.changed();
-        Ok(())
+        self.trainer.start_epoch();
     }
 
-    /// One step on photographs of one size.
-    fn step_on_photographs(
-        &mut self,
-        photographs: &[LabeledPhotograph],
+    /// The class of every cell of a photograph, by the features that `network` sees in it.
+    fn label(
+        &self,
+        network: &PatchNetwork,
+        photograph: &LabeledPhotograph,
         labeler: &dyn CellLabeler,
-        dropout: &mut SeededRng,
-    ) -> Result<()> {
-        let images = photographs.iter().map(|photograph| Ok(self.whole_cells(&photograph.image)?.into_owned()));
-        let images = images.collect::<Result<Vec<_>>>()?;
-        let features = self.network.grid_features(&self.pixels(&images)?, Mode::Train).map_err(Error::model)?;
-        let (_, rows, columns, dim) = features.dims4().map_err(Error::model)?;
-        let maps = features.detach().permute((0, 3, 1, 2)).map_err(Error::model)?;
-        let mut classes: Vec<ClassId> = Vec::new();
-        for (index, photograph) in photographs.iter().enumerate() {
-            let map = tensor_to_feature_map(&maps.get(index).map_err(Error::model)?, Size::of(&photograph.image))?;
-            let labels = labeler.label_cells(&map, photograph.class)?;
-            if labels.dim() != (rows, columns) {
-                let (actual_rows, actual_columns) = labels.dim();
-                let expected = format!("{columns}x{rows}");
-                return Err(Error::shape("labels of cells", expected, format!("{actual_columns}x{actual_rows}")));
-            }
-            classes.extend(labels);
+    ) -> Result<LabelMap> {
+        let features = self.features_of(network, &photograph.image)?;
+        let labels = labeler.label_cells(&features, photograph.class)?;
+        features.grid_size().expect("labels of cells", Size::of_map(&labels))?;
+        let count = self.config.network.classes;
+        match labels.iter().find(|&&class| class != UNLABELED && usize::from(class) >= count) {
+            Some(class) => Err(Error::input("labels", format!("class {class}; expected a class below {count}"))),
+            None => Ok(labels),
         }
+    }
+
+    /// One step on photographs of one size, whose cells have `labels`.
+    fn step_on_photographs(&mut self, images: &[RgbImage], labels: &[LabelMap], dropout: &mut SeededRng) -> Result<()> {
+        let classes: Vec<ClassId> = labels.iter().flatten().copied().collect();
         let labeled = classes.iter().filter(|&&class| class != UNLABELED).count();
         if labeled == 0 {
             return Ok(());
         }
-        let logits = features.reshape(((), dim)).and_then(|cells| self.network.logits(&cells, Some(dropout)));
-        let targets = Tensor::new(classes, features.device()).map_err(Error::model)?;
+        let pixels = self.pixels(images)?;
+        let features = self.network.grid_features(&pixels, self.config.training.mode());
+        let cells = features.and_then(|features| features.flatten(0, 2));
+        let logits = cells.and_then(|cells| self.network.logits(&cells, Some(dropout))).map_err(Error::model)?;
+        let targets = Tensor::new(classes, pixels.device()).map_err(Error::model)?;
         let FitConfig { class_weights, loss, .. } = &self.config.training;
         let even = vec![1.0; self.config.network.classes];
-        let weights = class_weights.as_ref().unwrap_or(&even);
-        let loss = seafeats_loss(&logits.map_err(Error::model)?, &targets, weights, *loss)?;
-        self.step(&loss, labeled)
+        let loss = seafeats_loss(&logits, &targets, class_weights.as_ref().unwrap_or(&even), *loss)?;
+        self.trainer.step(&loss, labeled)
     }
 
     /// One step on patches of one size and their class probabilities.
@@ -95,39 +98,114 @@ impl ResNetClassifier {
         let pixels = self.pixels(images)?;
         let targets = Tensor::from_vec(targets, ((), self.config.network.classes), pixels.device());
         let targets = targets.and_then(|targets| targets.to_dtype(pixels.dtype())).map_err(Error::model)?;
-        let features = self.network.patch_features(&pixels, Mode::Train);
+        let features = self.network.patch_features(&pixels, self.config.training.mode());
         let logits = features.and_then(|features| self.network.logits(&features, Some(dropout)));
         let class_weights = self.config.training.class_weights.clone();
         let config = CrossEntropyConfig { class_weights, ..CrossEntropyConfig::default() };
         let loss = soft_cross_entropy(&logits.map_err(Error::model)?, &targets, &config)?;
-        self.step(&loss, images.len())
+        self.trainer.step(&loss, images.len())
     }
 
-    /// The order of an epoch. A last batch of one sample is left out: it has no statistics to normalise by.
+    /// The order of an epoch. A last batch of one sample, where others have more, is left out: it has hardly any
+    /// statistics to normalise by.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        let mut batches = batch_indices(len, self.config.training.batch, seed, false)?;
-        if batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
+        let batch = self.config.training.batch;
+        let mut batches = batch_indices(len, batch, seed, false)?;
+        if batch > 1 && batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
             batches.pop();
         }
         Ok(BatchPlan { batches, seed })
     }
 }
 
+/// Cells of photographs with a label each, cut out when they are asked for.
+struct LabeledCells<'a> {
+    photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
+    cells: Vec<LabeledCell>,
+    /// Pixels along a cell.
+    side: u32,
+    classes: usize,
+}
+
+struct LabeledCell {
+    photograph: usize,
+    row: usize,
+    column: usize,
+    class: ClassId,
+}
+
+impl LabeledCells<'_> {
+    fn cell(&self, index: usize) -> Result<&LabeledCell> {
+        let len = self.cells.len();
+        self.cells.get(index).ok_or_else(|| Error::IndexOutOfRange { what: "the cells".into(), index, len })
+    }
+}
+
+impl Dataset for LabeledCells<'_> {
+    type Item = LabeledPatch;
+
+    fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    fn get(&self, index: usize) -> Result<LabeledPatch> {
+        let &LabeledCell { photograph, row, column, class } = self.cell(index)?;
+        let photograph = self.photographs.get(photograph)?;
+        let whole = whole_cells(&photograph.image, self.side)?;
+        let (x, y) = (column as u32 * self.side, row as u32 * self.side);
+        let image = imageops::crop_imm(&*whole, x, y, self.side, self.side).to_image();
+        let mut target = Array1::zeros(self.classes);
+        target[usize::from(class)] = 1.0;
+        Ok(LabeledPatch { image, target })
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        let LabeledCell { photograph, row, column, .. } = self.cell(index)?;
+        Ok(format!("{}_{row}_{column}", self.photographs.name(*photograph)?))
+    }
+}
+
 impl TrainGridClassifier for ResNetClassifier {
-    /// Photographs of a batch that differ in size make steps of their own.
+    /// Labels come from the features that the network of the pass's beginning sees, as the templates of such a pass do:
+    /// labels that follow every step lead the network astray. [`Cells::Pooled`] makes steps of photographs (those of a
+    /// batch that differ in size make steps of their own), [`Cells::Cut`] of cells of any photographs, which are decoded
+    /// anew for every cell and augmented.
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
         labeler: &dyn CellLabeler,
         seed: u64,
     ) -> Result<EpochReport> {
-        let plan = self.plan(photographs.len(), seed)?;
-        let mut dropout = SeededRng::stream(seed, DROPOUT);
+        let beginning = self.inference()?;
         let loader = self.config.training.loader;
-        for_each_batch(&plan, loader, &|index, _| photographs.get(index), |mut batch| {
+        let get = |index: usize, _| photographs.get(index);
+        if let Cells::Cut(side) = self.config.network.cells {
+            let plan = BatchPlan { batches: (0..photographs.len()).map(|index| vec![index]).collect(), seed };
+            let mut cells = Vec::new();
+            let mut photograph = 0;
+            for_each_batch(&plan, loader, &get, |batch| {
+                for one in &batch {
+                    let labels = self.label(&beginning, one, labeler)?;
+                    let cell = |((row, column), &class)| LabeledCell { photograph, row, column, class };
+                    cells.extend(labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED));
+                    photograph += 1;
+                }
+                Ok(())
+            })?;
+            let classes = self.config.network.classes;
+            let cells = LabeledCells { photographs, cells, side: side as u32, classes };
+            return TrainPatchClassifier::fit_epoch(self, &cells, seed);
+        }
+        let plan = self.plan(photographs.len(), seed)?;
+        self.start_epoch();
+        let mut dropout = SeededRng::stream(seed, DROPOUT);
+        let side = self.config.network.cells.side() as u32;
+        for_each_batch(&plan, loader, &get, |mut batch| {
             batch.sort_by_key(|photograph| (photograph.image.width(), photograph.image.height()));
             for same in batch.chunk_by(|a, b| Size::of(&a.image) == Size::of(&b.image)) {
-                self.step_on_photographs(same, labeler, &mut dropout)?;
+                let labels = same.iter().map(|one| self.label(&beginning, one, labeler)).collect::<Result<Vec<_>>>()?;
+                let images = same.iter().map(|one| Ok(whole_cells(&one.image, side)?.into_owned()));
+                self.step_on_photographs(&images.collect::<Result<Vec<_>>>()?, &labels, &mut dropout)?;
             }
             Ok(())
         })?;
@@ -138,6 +216,7 @@ impl TrainGridClassifier for ResNetClassifier {
 impl TrainPatchClassifier for ResNetClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
         let plan = self.plan(patches.len(), seed)?;
+        self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
         let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);

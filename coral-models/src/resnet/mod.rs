@@ -9,6 +9,8 @@ mod model;
 mod names;
 mod patch_network;
 mod simclr;
+#[cfg(test)]
+mod tests;
 
 pub use classifier::{FitConfig, ResNetClassifier, ResNetClassifierConfig};
 pub use config::ResNetConfig;

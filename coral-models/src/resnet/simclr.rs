@@ -12,8 +12,8 @@ use super::conv_norm::Mode;
 use super::model::ResNet;
 use crate::layers::Linear;
 use crate::train::{
-    Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
-    nt_xent,
+    Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices,
+    expect_same_settings, for_each_batch, nt_xent,
 };
 use crate::{Checkpoint, Fresh, Normalization, Parameters, images_to_tensor, ops};
 
@@ -128,6 +128,7 @@ impl SimClr {
 
     fn validate(config: &SimClrConfig) -> Result<()> {
         config.resnet.validate()?;
+        config.augmentation.validate()?;
         if config.projection == 0 {
             return Err(Error::parameter("projection", "expected at least 1"));
         }
@@ -164,6 +165,7 @@ impl SimClr {
             let view = |which: u64| augmentation.apply(&image, coral_core::SeededRng::stream(seed, which).bits());
             Ok([view(0)?, view(1)?])
         };
+        self.trainer.start_epoch();
         for_each_batch(&plan, loader, &load, |views| {
             let (first, second): (Vec<_>, Vec<_>) = views.into_iter().map(|[first, second]| (first, second)).unzip();
             self.step(&first, &second).map(drop)
@@ -174,10 +176,14 @@ impl SimClr {
     /// One step on two views of each of N images, N at least 2; gives the loss before it.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when views differ in number or size; when a weight gets no gradient.
+    /// [`Error::InvalidInput`] when there are fewer than two images; [`Error::ShapeMismatch`] when views differ in number
+    /// or size; when a weight gets no gradient.
     pub fn step(&mut self, first: &[RgbImage], second: &[RgbImage]) -> Result<f32> {
         if first.len() != second.len() {
             return Err(Error::shape("second views", first.len().to_string(), second.len().to_string()));
+        }
+        if first.len() < 2 {
+            return Err(Error::input("images", format!("expected at least 2, to compare them, got {}", first.len())));
         }
         let device = self.trainer.parameters().device();
         let tensor = |images: &[RgbImage]| images_to_tensor(images, &Normalization::IMAGENET, &device);
@@ -217,15 +223,20 @@ impl SimClr {
     /// # Errors
     /// Those of [`Trainer::save`].
     pub fn save_training(&self, path: impl AsRef<Path>, extra: &impl Serialize) -> Result<()> {
-        self.trainer.save(path, extra)
+        self.trainer.save(path, &(&self.config, extra))
     }
 
     /// Goes back to a state that [`save_training`](Self::save_training) wrote, and gives the caller's part of it.
     ///
     /// # Errors
-    /// Those of [`Trainer::resume`]; nothing is changed then.
+    /// Those of [`Trainer::resume`], and [`Error::Format`] naming the setting that was another (but for the loader's,
+    /// which change nothing in the result); nothing is changed then.
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        self.trainer.resume(path)
+        let (path, ours) = (path.as_ref(), &self.config);
+        let (_, extra) = self.trainer.resume_if(path, |(theirs, _): &(SimClrConfig, T)| {
+            expect_same_settings(path, &SimClrConfig { loader: ours.loader, ..theirs.clone() }, ours)
+        })?;
+        Ok(extra)
     }
 }
 

@@ -12,6 +12,7 @@ mod optimizer;
 mod order;
 mod parameters;
 mod schedule;
+mod settings;
 mod sources;
 mod state;
 #[cfg(test)]
@@ -33,4 +34,5 @@ pub use optimizer::{Optimizer, OptimizerConfig};
 pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
+pub(crate) use settings::expect_same_settings;
 pub use trainer::{Trainer, TrainerConfig};

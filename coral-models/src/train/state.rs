@@ -95,11 +95,21 @@ impl Trainer {
     /// training with another config (the field is named); [`Error::Weights`] when it is of another network. Nothing is
     /// changed then.
     pub fn resume<T: DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        let checkpoint = Checkpoint::open_as_named(path.as_ref())?;
+        self.resume_if(path.as_ref(), |_| Ok(()))
+    }
+
+    /// Goes back only if `accept` has nothing against what the caller gave.
+    pub(crate) fn resume_if<T: DeserializeOwned>(
+        &mut self,
+        path: &Path,
+        accept: impl FnOnce(&T) -> Result<()>,
+    ) -> Result<T> {
+        let checkpoint = Checkpoint::open_as_named(path)?;
         let header = Header::of(&checkpoint)?;
         header.check(&checkpoint, self)?;
         let extra = T::deserialize(&header.extra);
         let extra = extra.map_err(|error| format(&checkpoint, format_args!("field `extra`: {error}")))?;
+        accept(&extra)?;
         let tensors = self.tensors(&checkpoint, &header)?;
         self.restore(header, tensors)?;
         Ok(extra)

@@ -226,6 +226,11 @@ impl Trainer {
         Ok(EpochReport { loss: loss as f32, samples, learning_rate, gradient_norm: norms / steps as f64 })
     }
 
+    /// Forgets what an epoch that failed has seen, but not the monitored value, which may be given before an epoch.
+    pub(crate) fn start_epoch(&mut self) {
+        (self.totals, self.waiting) = (Totals::default(), None);
+    }
+
     pub(super) fn forget_epoch(&mut self) {
         (self.totals, self.waiting, self.monitored) = (Totals::default(), None, None);
     }

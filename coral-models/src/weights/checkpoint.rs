@@ -40,7 +40,8 @@ impl Checkpoint {
     /// Accepted are
     /// - `safetensors` files,
     /// - `.pth`, `.pt` and `.bin` files as PyTorch writes them since version 1.6: a state dict, or a
-    ///   dict that holds one under a key such as `state_dict` or `model`,
+    ///   dict that holds one under a key such as `state_dict` or `model`, or a TorchScript program, whose weights are
+    ///   read and whose code is not,
     /// - folders as model hubs have them, with `model.safetensors` or `pytorch_model.bin`, whole or in
     ///   shards with an index.
     ///

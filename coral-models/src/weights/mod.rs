@@ -8,6 +8,7 @@ mod open;
 mod pickle;
 mod safetensors;
 mod sam_names;
+mod script;
 mod stored;
 mod torch;
 mod write;

@@ -34,16 +34,25 @@ pub(super) enum Value<'a> {
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
+    /// What objects were given after they were made.
+    states: HashMap<Id, Id>,
     root: Id,
 }
 
 impl<'a> Pickle<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
-        let mut machine =
-            Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine {
+            bytes,
+            at: 0,
+            values: Vec::new(),
+            states: HashMap::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
         while !machine.step()? {}
         let root = machine.pop()?;
-        Ok(Self { values: machine.values, root })
+        Ok(Self { values: machine.values, states: machine.states, root })
     }
 
     pub(super) fn root(&self) -> Id {
@@ -82,6 +91,11 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The attributes of an object.
+    pub(super) fn attributes(&self, id: Id) -> Option<&[(Id, Id)]> {
+        self.dict(*self.states.get(&id)?)
+    }
+
     pub(super) fn global(&self, id: Id) -> Option<&str> {
         match self.get(id) {
             Value::Global(name) => Some(name),
@@ -94,6 +108,7 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value<'a>>,
+    states: HashMap<Id, Id>,
     stack: Vec<Id>,
     /// Heights of the stack.
     marks: Vec<usize>,
@@ -122,7 +137,12 @@ impl<'a> Machine<'a> {
             }
             code @ (b'a' | b'e' | 0x90) => self.append(code == b'a')?,
             code @ (b's' | b'u') => self.set_items(code == b's')?,
-            b'b' => drop(self.pop()?), // attributes of an object: none that matters here
+            b'b' => {
+                let state = self.pop()?;
+                if let Some(&object) = self.stack.last() {
+                    self.states.insert(object, state);
+                }
+            }
             code => {
                 let value = self.value(code)?;
                 self.push(value);

@@ -8,6 +8,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::open::Contents;
 use super::pickle::{Id, Pickle, Value};
+use super::script;
 use super::stored::{MappedFile, NUMBERS, StoredTensor, StridedLayout};
 
 /// Keys under which training programs store the state dict, the likeliest first.
@@ -23,23 +24,30 @@ const MOST_SIDES: usize = 64;
 /// The names and values of a state dict.
 type Entries<'a> = Vec<(&'a str, Id)>;
 
-/// Reads a `.pth` as `torch.save` writes it: a zip archive of a pickle and one file per storage.
+/// Reads a `.pth` as `torch.save` or `torch.jit.save` writes it: a zip archive of a pickle and one file per storage.
 pub(super) fn read(file: &Arc<MappedFile>) -> Result<Contents, String> {
     let archive = Archive::open(file.bytes())?;
     let pickle = Pickle::parse(&file.bytes()[archive.pickle.clone()])
         .map_err(|reason| format!("its data.pkl {reason}: damaged, or no checkpoint of PyTorch"))?;
-    let entries = state_dict(&pickle, pickle.root(), DEPTH)?;
+    let entries = if archive.script {
+        script::tensors(&pickle)?
+    } else {
+        let entries = state_dict(&pickle, pickle.root(), DEPTH)?;
+        entries.into_iter().map(|(name, id)| (name.to_owned(), id)).collect()
+    };
     let mut tensors = BTreeMap::new();
     for (name, id) in entries {
         let tensor =
             stored_tensor(&pickle, id, file, &archive).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
-        tensors.insert(name.to_owned(), tensor);
+        tensors.insert(name, tensor);
     }
     Ok((tensors, BTreeMap::new()))
 }
 
 /// Byte ranges of the archive's parts.
 struct Archive {
+    /// Whether it is a TorchScript program.
+    script: bool,
     pickle: Range<usize>,
     /// By the storage's key.
     storages: HashMap<String, Range<usize>>,
@@ -70,9 +78,7 @@ impl Archive {
         let Some(root) = roots.min_by_key(|root| root.len()).map(str::to_owned) else {
             return Err("a zip archive without data.pkl; expected a checkpoint as torch.save writes it".to_owned());
         };
-        if parts.keys().any(|name| name.starts_with(&format!("{root}code/"))) {
-            return Err("a TorchScript program; expected a state dict: save `model.state_dict()` instead".to_owned());
-        }
+        let script = parts.keys().any(|name| name.starts_with(&format!("{root}code/")));
         let order = parts.remove(&format!("{root}byteorder")).flatten();
         if order.is_some_and(|range| &bytes[range] == b"big") {
             return Err("numbers are stored in big-endian order; expected little-endian".to_owned());
@@ -82,7 +88,7 @@ impl Archive {
         let folder = format!("{root}data/");
         let storages =
             parts.into_iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_owned(), range?)));
-        Ok(Self { pickle, storages: storages.collect() })
+        Ok(Self { script, pickle, storages: storages.collect() })
     }
 }
 
@@ -148,7 +154,7 @@ fn state_dicts<'a>(
     Ok(nested)
 }
 
-fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
+pub(super) fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
     let Value::Call { callable, .. } = pickle.get(id) else { return false };
     pickle
         .global(*callable)

@@ -116,7 +116,7 @@ pub(super) fn weight_gradient<T: Real>(geometry: &Geometry, values: &[T], gradie
 /// coordinate follows: input / stride + shift.
 fn taps(side: usize, phase: usize, window: &Window) -> Vec<(usize, isize)> {
     let Window { stride, padding, .. } = *window;
-    let reaches = |&tap: &usize| (phase + padding + stride * side - tap) % stride == 0;
+    let reaches = |&tap: &usize| (phase + padding + stride * side - tap).is_multiple_of(stride);
     let shift = |tap: usize| (phase as isize + padding as isize - tap as isize).div_euclid(stride as isize);
     (0..side).filter(reaches).map(|tap| (tap, shift(tap))).collect()
 }

@@ -1,0 +1,238 @@
+//! Reading a network's shape off a checkpoint, and off the configuration files that lie beside one.
+
+use std::path::Path;
+
+use coral_core::{Error, Result};
+use serde::Deserialize;
+
+use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig, heads};
+use super::names::{LOGIT_SCALE, Naming};
+use crate::Checkpoint;
+use crate::weights::lacking;
+
+impl ClipConfig {
+    /// Reads the configuration off the tensor shapes of a checkpoint with the names of the original program,
+    /// `open_clip` or `transformers`; a checkpoint of one tower alone gives a configuration of that tower.
+    ///
+    /// Shapes tell neither the heads, taken as width / 64, nor the activation, taken as OpenAI's.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] with the likely cause when it holds no CLIP with a vision transformer, [`Error::Format`]
+    /// naming the tensor with an impossible shape, or the part that does not fit the others.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let Some(naming) = Naming::of(|name| checkpoint.contains(name)) else {
+            return Err(no_clip(checkpoint));
+        };
+        let read = || {
+            let config = Shapes { checkpoint, naming }.config()?;
+            config.validate()?;
+            Ok(config)
+        };
+        read().map_err(|error| match error {
+            Error::Weights { .. } => error,
+            other => Error::format(checkpoint.path(), None, other.to_string()),
+        })
+    }
+
+    /// Reads a `config.json` as the Python library `transformers` writes it for CLIP.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is for another model or its sizes do not fit
+    /// each other.
+    pub fn from_transformers_json(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        parse_transformers(&text).map_err(|reason| Error::format(path, None, reason))
+    }
+
+    /// [`from_checkpoint`](Self::from_checkpoint), with heads and activation from the `config.json` (`transformers`)
+    /// or `open_clip_config.json` beside it where there is one for CLIP.
+    pub(super) fn from_checkpoint_and_neighbours(checkpoint: &Checkpoint) -> Result<Self> {
+        let mut config = Self::from_checkpoint(checkpoint)?;
+        let path = checkpoint.path();
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let json = folder.join("config.json");
+        if is_of_clip(&json) {
+            config.adopt(&Self::from_transformers_json(&json)?);
+        } else if let Some(activation) = open_clip_activation(&folder.join("open_clip_config.json")) {
+            config.activation = activation;
+        }
+        Ok(config)
+    }
+
+    /// Takes over what no shape tells, for towers of the same sizes.
+    fn adopt(&mut self, told: &Self) {
+        let mut with_heads = self.clone();
+        if let (Some(ours), Some(theirs)) = (&mut with_heads.image, &told.image) {
+            ours.heads = theirs.heads;
+        }
+        if let (Some(ours), Some(theirs)) = (&mut with_heads.text, &told.text) {
+            ours.heads = theirs.heads;
+        }
+        let same = |ours: bool, equal: bool| !ours || equal;
+        if same(with_heads.image.is_some(), with_heads.image == told.image)
+            && same(with_heads.text.is_some(), with_heads.text == told.text)
+        {
+            *self = Self { activation: told.activation, ..with_heads };
+        }
+    }
+}
+
+/// Says what a checkpoint without CLIP's class token and token embedding may be.
+fn no_clip(checkpoint: &Checkpoint) -> Error {
+    let names = Naming::OpenAi;
+    let mut error = lacking(checkpoint, &[names.image().class, names.text().tokens]);
+    let starts = |start: &str| checkpoint.names().any(|name| name.starts_with(start));
+    let known = [
+        ("visual.attnpool.", "the file is a CLIP with a residual network; expected a vision transformer"),
+        ("vision_model.head.", "the file is a SigLIP checkpoint; expected CLIP"),
+        ("visual.trunk.", "the file is an open_clip network with an image tower of timm; expected CLIP's own"),
+        ("text.transformer.", "the file is an open_clip network with a text tower of its own kind; expected CLIP's"),
+    ];
+    if let Error::Weights { cause, .. } = &mut error
+        && let Some((_, told)) = known.iter().find(|(start, _)| starts(start))
+    {
+        *cause = Some((*told).to_owned());
+    }
+    error
+}
+
+struct Shapes<'a> {
+    checkpoint: &'a Checkpoint,
+    naming: Naming,
+}
+
+impl Shapes<'_> {
+    fn config(&self) -> Result<ClipConfig> {
+        let has = |name: &str| self.checkpoint.contains(name);
+        let image = self.naming.has_image(has).then(|| self.image()).transpose()?;
+        let text = self.naming.has_text(has).then(|| self.text()).transpose()?;
+        let tower = if image.is_some() { &self.naming.image().tower } else { &self.naming.text().tower };
+        let [first, second] = self.expect(tower.projection)?;
+        let embed_dim = if tower.projection_transposed { second } else { first };
+        if image.is_some() && text.is_some() && !has(LOGIT_SCALE) {
+            return Err(lacking(self.checkpoint, &[LOGIT_SCALE]));
+        }
+        Ok(ClipConfig { image, text, embed_dim, activation: ClipActivation::default() })
+    }
+
+    fn image(&self) -> Result<ClipImageConfig> {
+        let names = self.naming.image();
+        let [width, _, patch, _] = self.expect(names.patches)?;
+        let [positions, _] = self.expect(names.tower.positions)?;
+        let grid = (positions - 1).isqrt();
+        if grid == 0 || grid * grid + 1 != positions {
+            let reason = format!("expected a row for the class token and a square of others, got {positions} rows");
+            return Err(Error::input(names.tower.positions, reason));
+        }
+        let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
+        let image_size = grid.saturating_mul(patch);
+        Ok(ClipImageConfig { image_size, patch, width, layers, heads: heads(width), mlp_width })
+    }
+
+    fn text(&self) -> Result<ClipTextConfig> {
+        let names = self.naming.text();
+        let [vocab_size, width] = self.expect(names.tokens)?;
+        let [context_length, _] = self.expect(names.tower.positions)?;
+        let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
+        Ok(ClipTextConfig { context_length, vocab_size, width, layers, heads: heads(width), mlp_width })
+    }
+
+    /// How many blocks there are, and how wide their perceptrons.
+    fn blocks(&self, start: &str) -> Result<(usize, usize)> {
+        let first = format!("{}.weight", self.naming.block().mlp[0]);
+        let [mlp_width, _] = self.expect(&format!("{start}.0.{first}"))?;
+        let present = |i: &usize| self.checkpoint.contains(&format!("{start}.{i}.{first}"));
+        Ok(((0..).take_while(present).count(), mlp_width))
+    }
+
+    fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        let Some(shape) = self.checkpoint.shape(name) else {
+            return Err(lacking(self.checkpoint, &[name]));
+        };
+        match <[usize; N]>::try_from(shape) {
+            Ok(sides) if !sides.contains(&0) => Ok(sides),
+            _ => Err(Error::input(name, format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
+        }
+    }
+}
+
+/// `config.json` of `transformers`, with the values that it leaves out.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Transformers {
+    model_type: String,
+    projection_dim: usize,
+    text_config: TransformersTower,
+    vision_config: TransformersTower,
+}
+
+impl Default for Transformers {
+    fn default() -> Self {
+        let (text_config, vision_config) = Default::default();
+        Self { model_type: String::new(), projection_dim: 512, text_config, vision_config }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TransformersTower {
+    hidden_act: Option<String>,
+    hidden_size: Option<usize>,
+    image_size: Option<usize>,
+    intermediate_size: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    num_attention_heads: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    patch_size: Option<usize>,
+    vocab_size: Option<usize>,
+}
+
+fn parse_transformers(text: &[u8]) -> std::result::Result<ClipConfig, String> {
+    let json: Transformers = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if json.model_type != "clip" {
+        return Err(format!("`model_type`: expected clip, got `{}`", json.model_type));
+    }
+    let (text, vision) = (&json.text_config, &json.vision_config);
+    let activation = |tower: &TransformersTower| match tower.hidden_act.as_deref() {
+        None | Some("quick_gelu") => Ok(ClipActivation::QuickGelu),
+        Some("gelu") => Ok(ClipActivation::Gelu),
+        Some(other) => Err(format!("`hidden_act`: expected quick_gelu or gelu, got `{other}`")),
+    };
+    let (activation, of_text) = (activation(vision)?, activation(text)?);
+    if activation != of_text {
+        return Err("`hidden_act`: the towers have different ones; expected the same".to_owned());
+    }
+    let image = ClipImageConfig {
+        image_size: vision.image_size.unwrap_or(224),
+        patch: vision.patch_size.unwrap_or(32),
+        width: vision.hidden_size.unwrap_or(768),
+        layers: vision.num_hidden_layers.unwrap_or(12),
+        heads: vision.num_attention_heads.unwrap_or(12),
+        mlp_width: vision.intermediate_size.unwrap_or(3072),
+    };
+    let text = ClipTextConfig {
+        context_length: text.max_position_embeddings.unwrap_or(77),
+        vocab_size: text.vocab_size.unwrap_or(49_408),
+        width: text.hidden_size.unwrap_or(512),
+        layers: text.num_hidden_layers.unwrap_or(12),
+        heads: text.num_attention_heads.unwrap_or(8),
+        mlp_width: text.intermediate_size.unwrap_or(2048),
+    };
+    let config = ClipConfig { image: Some(image), text: Some(text), embed_dim: json.projection_dim, activation };
+    config.validate().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn is_of_clip(json: &Path) -> bool {
+    let parsed = std::fs::read(json).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    parsed.is_some_and(|value| value["model_type"] == "clip")
+}
+
+/// `open_clip` takes GELU where its file does not ask for OpenAI's.
+fn open_clip_activation(json: &Path) -> Option<ClipActivation> {
+    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(json).ok()?).ok()?;
+    let model = value.get("model_cfg")?;
+    let quick = model.get("quick_gelu").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    Some(if quick { ClipActivation::QuickGelu } else { ClipActivation::Gelu })
+}
