@@ -42,7 +42,7 @@ pub use folder_dataset::{LabelMapFolder, LabelMapFolderConfig, image_files};
 pub use images::{ImageLimits, image_size, read_image, read_image_with, write_image};
 pub use label_maps::{read_label_map, read_label_map_with, write_label_map, write_palette_label_map};
 pub use multi_label::{MultiLabelConfig, MultiLabelDataset, MultiLabelTable, read_multi_labels};
-pub use patches::{GridPatch, GridPatches, InMemory, OneHot};
+pub use patches::{GridPatch, GridPatches, InMemory, OneHot, Unlabeled};
 pub use photographs::{
     Corrupt, PhotographFolder, PhotographFolderConfig, Repeated, RepeatedPhotograph, Resize, SkippedPhotograph,
     deep_seagrass_classes,
