@@ -1,11 +1,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use coral_core::image::RgbImage;
 use coral_core::{
     Dataset, FeatureExtractor, LabeledPhotograph, Progress, PseudoLabel, PseudoLabeler, Result, TrainPatchClassifier,
 };
-use coral_io::GridPatches;
+use coral_io::{GridPatches, Unlabeled};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, ResNetClassifier, SimClr};
 use coral_weak::{
@@ -42,7 +41,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
             None => SimClr::new(config, self.seed, &Device::Cpu)?,
         };
         let bar = Bar::new();
-        let patches = Pictures(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?);
+        let patches = Unlabeled::new(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?);
         let state = self.out.join("simclr.training.safetensors");
         let first = if state.exists() { simclr.resume(&state)? } else { 0 };
         bar.start(self.plan.simclr_epochs, "SimCLR epochs");
@@ -187,24 +186,5 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
 
     fn epoch_seed(&self, stage: u64, epoch: u64) -> u64 {
         coral_core::SeededRng::stream(self.seed, (stage << 32) + epoch).bits()
-    }
-}
-
-/// The patches alone.
-struct Pictures<D>(GridPatches<D>);
-
-impl<D: Dataset<Item = LabeledPhotograph>> Dataset for Pictures<D> {
-    type Item = RgbImage;
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get(&self, index: usize) -> Result<RgbImage> {
-        Ok(self.0.get(index)?.image)
-    }
-
-    fn name(&self, index: usize) -> Result<String> {
-        self.0.name(index)
     }
 }

@@ -70,7 +70,11 @@ impl ResNetClassifier {
         features.grid_size().expect("labels of cells", Size::of_map(&labels))?;
         let count = self.config.network.classes;
         match labels.iter().find(|&&class| class != UNLABELED && usize::from(class) >= count) {
-            Some(class) => Err(Error::input("labels", format!("class {class}; expected a class below {count}"))),
+            Some(class) => {
+                let last = count - 1;
+                let reason = format!("expected classes 0 to {last} or {UNLABELED} (unlabelled), got {class}");
+                Err(Error::input("labels of cells", reason))
+            }
             None => Ok(labels),
         }
     }
