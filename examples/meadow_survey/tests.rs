@@ -89,7 +89,7 @@ fn scores_name_every_class() {
     assert!((scores.f1[0].unwrap() - 6.0 / 7.0).abs() < 1e-9 && scores.f1[1] == Some(0.0));
     assert!((scores.weighted_f1 - 4.5 / 7.0).abs() < 1e-9);
     let folder = tempfile::tempdir().unwrap();
-    write_scores(&folder.path().join("scores.csv"), &[scores.clone()], &classes).unwrap();
+    write_scores(&folder.path().join("scores.csv"), std::slice::from_ref(&scores), &classes).unwrap();
     let text = std::fs::read_to_string(folder.path().join("scores.csv")).unwrap();
     assert_eq!(text, "method,sand,grass,weighted\nalways sand,0.8571,0.0000,0.6429\n");
     assert!(score_table(&[scores], &classes).contains("always sand"));
