@@ -2,6 +2,7 @@
 
 mod between;
 mod blur;
+mod center;
 mod classical_features;
 mod coarse_inference;
 mod constant_classifier;
@@ -40,6 +41,7 @@ mod template_similarity;
 mod templates;
 mod zero_shot;
 
+pub use center::{Centered, FeatureCenter};
 pub use classical_features::{ClassicalFeatures, ClassicalFeaturesConfig};
 pub use coarse_inference::{classify_patches, grid_map};
 pub use constant_classifier::ConstantClassifier;

@@ -2,12 +2,14 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, LabelMap, LabeledPhotograph,
-    Progress, Result, SeededRng, TrainGridClassifier, UNLABELED,
+    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap,
+    LabeledPhotograph, Progress, Result, SeededRng, TrainGridClassifier, UNLABELED,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates};
+use crate::{
+    Centered, FeatureCenter, SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates,
+};
 
 /// Settings of [`SeaFeats`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -15,8 +17,11 @@ use crate::{SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, ref
 pub struct SeaFeatsConfig {
     /// How patches are told from background.
     pub similarity: SimilarityConfig,
+    /// Whether templates and cells are compared less the mean of all features ([`FeatureCenter`]), with a threshold to
+    /// match, e.g. -1; not so as published.
+    pub centered: bool,
     /// How often the templates are taken again from those cells alone that they label ([`refine_templates`]); 0 as
-    /// published. Above 0, the features of all photographs are held in memory.
+    /// published. Both this and `centered` hold the features of all photographs in memory.
     pub refinements: usize,
     /// Passes over the photographs, at least 1.
     pub epochs: usize,
@@ -29,7 +34,14 @@ pub struct SeaFeatsConfig {
 impl Default for SeaFeatsConfig {
     /// The paper's 150 epochs, threshold 0.6.
     fn default() -> Self {
-        Self { similarity: SimilarityConfig::default(), refinements: 0, epochs: 150, start_epoch: 0, seed: 0 }
+        Self {
+            similarity: SimilarityConfig::default(),
+            centered: false,
+            refinements: 0,
+            epochs: 150,
+            start_epoch: 0,
+            seed: 0,
+        }
     }
 }
 
@@ -63,7 +75,7 @@ pub struct SeaFeatsEpoch {
     pub epoch: usize,
     /// What the classifier reports.
     pub report: EpochReport,
-    /// The templates that this epoch's labels were taken with.
+    /// The templates that this epoch's labels were taken with (of centred features, if they are).
     pub templates: Templates,
     /// The labels of this epoch.
     pub labels: CellCounts,
@@ -146,27 +158,74 @@ impl SeaFeats {
         let _guard = span.enter();
         let num_classes = model.num_classes();
         let background = self.config.similarity.background;
-        let mut kept = Vec::new();
-        let bundler = bundle(&*model, num_classes, photographs, progress, |features, class| {
-            if self.config.refinements > 0 {
-                kept.push((features, class));
-            }
-        })?;
-        check_classes(bundler.photographs(), background)?;
-        let similarity = self.config.similarity;
-        let templates = (0..self.config.refinements)
-            .try_fold(bundler.finish()?, |templates, _| refine_templates(&templates, &kept, &similarity))?;
-        drop(kept);
-        let labeler = SimilarityLabeler::new(templates, similarity)?;
-        let counting = CountingLabeler::new(&labeler, num_classes, background);
+        let (bundler, (templates, labeler)) = self.templates(&*model, photographs, progress)?;
+        let counting = CountingLabeler::new(&*labeler, num_classes, background);
         let observed = Observed::new(photographs, progress);
         progress.start(photographs.len() as u64, "training photographs");
         let report = model.fit_epoch(&observed, &counting, epoch_seed(self.config.seed, epoch));
         progress.finish();
         let (report, labels) = (report?, counting.counts());
         tracing::debug!(loss = report.loss, relabeled = labels.relabeled_share(), "trained");
-        let templates = labeler.templates().clone();
         Ok(SeaFeatsEpoch { epoch, report, templates, labels, photographs: bundler.photographs().to_vec() })
+    }
+
+    /// What labels cells in the next epoch, by templates of the features that `model` sees now.
+    ///
+    /// # Errors
+    /// As [`SeaFeats::epoch`].
+    pub fn cell_labeler<M: GridClassifier + ?Sized>(
+        &self,
+        model: &M,
+        photographs: &dyn Dataset<Item = LabeledPhotograph>,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn CellLabeler>> {
+        Ok(self.templates(model, photographs, progress)?.1.1)
+    }
+
+    fn templates<M: GridClassifier + ?Sized>(
+        &self,
+        model: &M,
+        photographs: &dyn Dataset<Item = LabeledPhotograph>,
+        progress: &dyn Progress,
+    ) -> Result<(TemplateBundler, (Templates, Box<dyn CellLabeler>))> {
+        let mut kept = Vec::new();
+        let bundler = bundle(model, model.num_classes(), photographs, progress, |features, class| {
+            if self.config.centered || self.config.refinements > 0 {
+                kept.push((features, class));
+            }
+        })?;
+        check_classes(bundler.photographs(), self.config.similarity.background)?;
+        let labeler = self.labeler(&bundler, kept)?;
+        Ok((bundler, labeler))
+    }
+
+    /// The templates of an epoch and what labels by them.
+    fn labeler(
+        &self,
+        bundler: &TemplateBundler,
+        mut kept: Vec<(FeatureMap, ClassId)>,
+    ) -> Result<(Templates, Box<dyn CellLabeler>)> {
+        let SeaFeatsConfig { similarity, centered, refinements, .. } = self.config;
+        let mut templates = bundler.finish()?;
+        let mut center = None;
+        if centered {
+            let found = FeatureCenter::of(kept.iter().map(|(features, _)| features))?;
+            let mut bundler = TemplateBundler::new(templates.num_classes(), templates.dim())?;
+            for (features, class) in &mut kept {
+                *features = found.apply(features)?;
+                bundler.add(features, *class)?;
+            }
+            templates = bundler.finish()?;
+            center = Some(found);
+        }
+        for _ in 0..refinements {
+            templates = refine_templates(&templates, &kept, &similarity)?;
+        }
+        let labeler = SimilarityLabeler::new(templates.clone(), similarity)?;
+        Ok(match center {
+            Some(center) => (templates, Box::new(Centered { center, labeler })),
+            None => (templates, Box::new(labeler)),
+        })
     }
 }
 
@@ -271,7 +330,7 @@ fn check_classes(photographs: &[u64], background: ClassId) -> Result<()> {
 
 /// Passes labels on and counts them.
 struct CountingLabeler<'a> {
-    labeler: &'a SimilarityLabeler,
+    labeler: &'a dyn CellLabeler,
     background: ClassId,
     labeled: Vec<AtomicU64>,
     abstained: AtomicU64,
@@ -280,7 +339,7 @@ struct CountingLabeler<'a> {
 }
 
 impl<'a> CountingLabeler<'a> {
-    fn new(labeler: &'a SimilarityLabeler, num_classes: usize, background: ClassId) -> Self {
+    fn new(labeler: &'a dyn CellLabeler, num_classes: usize, background: ClassId) -> Self {
         let zero = AtomicU64::default;
         let labeled = (0..num_classes).map(|_| zero()).collect();
         Self { labeler, background, labeled, abstained: zero(), relabeled: zero(), foreground: zero() }

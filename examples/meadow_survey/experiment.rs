@@ -7,10 +7,7 @@ use coral_core::{
 use coral_io::{GridPatches, Unlabeled};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, ResNetClassifier, SimClr};
-use coral_weak::{
-    RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig, SimilarityConfig,
-    bundle_templates, refine_templates, similarity_labels,
-};
+use coral_weak::{RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig};
 
 use super::survey::{TruePatches, cut, one_hot};
 use super::{Plan, Scores, Survey};
@@ -69,13 +66,8 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
             .scale_learning_rate(|name| if name.starts_with("head.") { 1.0 } else { rate })?;
         let state = self.out.join("seafeats.training.safetensors");
         let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
-        let loop_config = SeaFeatsConfig {
-            similarity: SimilarityConfig::default(),
-            refinements: self.plan.refinements,
-            epochs: self.plan.epochs,
-            start_epoch,
-            seed: self.seed,
-        };
+        let loop_config =
+            SeaFeatsConfig { epochs: self.plan.epochs, start_epoch, seed: self.seed, ..self.plan.seafeats_labels };
         let bar = Bar::new();
         SeaFeats::new(loop_config)?.fit(&mut model, &self.survey.train, &bar, |epoch, model: &ResNetClassifier| {
             self.keep(|| model.save_training(&state, &(epoch.epoch + 1)))?;
@@ -147,24 +139,18 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     pub fn label_scores(&self, seafeats: &ResNetClassifier, labeler: &dyn PseudoLabeler) -> Result<Vec<Scores>> {
         let (train, classes) = (&self.survey.train, &self.survey.classes);
         let Some(truth) = &self.survey.train_truth else { return Ok(Vec::new()) };
-        let features = (0..train.len()).map(|index| {
-            let LabeledPhotograph { image, class } = train.get(index)?;
-            Ok((seafeats.extract(&image)?, class))
-        });
-        let features = features.collect::<Result<Vec<_>>>()?;
-        let similarity = SimilarityConfig::default();
-        let bundled = bundle_templates(seafeats, classes.num_ids(), train, &coral_core::NoProgress)?.finish()?;
-        let templates = (0..self.plan.refinements)
-            .try_fold(bundled, |templates, _| refine_templates(&templates, &features, &similarity))?;
+        let config = SeaFeatsConfig { epochs: self.plan.epochs, ..self.plan.seafeats_labels };
+        let templates = SeaFeats::new(config)?.cell_labeler(seafeats, train, &coral_core::NoProgress)?;
         let (mut of_photographs, mut of_templates, mut of_labeler) = (vec![], vec![], vec![]);
-        for (index, (features, class)) in features.iter().enumerate() {
-            let cells = similarity_labels(features, *class, &templates, &similarity)?;
-            of_photographs.extend(vec![*class; cells.len()]);
+        for index in 0..train.len() {
+            let LabeledPhotograph { image, class } = train.get(index)?;
+            let cells = templates.label_cells(&seafeats.extract(&image)?, class)?;
+            of_photographs.extend(vec![class; cells.len()]);
             of_templates.extend(cells);
-            let patches = cut(&train.get(index)?.image, self.plan.grid)?;
-            of_labeler.extend(labeler.label(&patches)?.into_iter().map(|label| match label {
+            let labels = labeler.label(&cut(&image, self.plan.grid)?)?;
+            of_labeler.extend(labels.into_iter().map(|label| match label {
                 Some(PseudoLabel { class: 0, .. }) => 0,
-                _ => *class,
+                _ => class,
             }));
         }
         let score = |name, labels| Scores::of_labels(name, labels, truth.clone(), classes);

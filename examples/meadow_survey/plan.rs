@@ -1,8 +1,9 @@
 use coral_core::{PatchGrid, Size};
 use coral_models::{
-    Augmentation, Cells, ColorJitter, CosineConfig, FitConfig, HiddenLayer, Interval, OptimizerConfig,
-    PatchNetworkConfig, RandomCrop, ResNetClassifierConfig, ResNetConfig, ScheduleConfig, SimClrConfig, TrainerConfig,
+    Augmentation, Cells, CosineConfig, FitConfig, HiddenLayer, Interval, OptimizerConfig, PatchNetworkConfig,
+    ResNetClassifierConfig, ResNetConfig, ScheduleConfig, SimClrConfig, TrainerConfig,
 };
+use coral_weak::{SeaFeatsConfig, SimilarityConfig};
 
 /// Networks, and how long they are trained.
 #[derive(Debug, Clone)]
@@ -15,8 +16,8 @@ pub struct Plan {
     pub simclr_epochs: u64,
     /// Of SeaFeats and SeaCLIP.
     pub epochs: usize,
-    /// How often SeaFeats takes its templates from the cells they label.
-    pub refinements: usize,
+    /// SeaFeats' labels.
+    pub seafeats_labels: SeaFeatsConfig,
     /// How much slower than its head SeaFeats' encoder learns; the published program trains both at one small rate.
     pub encoder_rate: f64,
     small: bool,
@@ -29,12 +30,7 @@ impl Plan {
     /// For photographs of 320×200: a ResNet-18 of a quarter of the width on patches of 40 pixels, minutes on two cores.
     pub fn small() -> Self {
         let resnet = ResNetConfig::resnet18().with_width(16);
-        let mut augmentation = Augmentation::simclr(Size { width: SIDE, height: SIDE });
-        if let Some(RandomCrop::Resized { area, .. }) = &mut augmentation.crop {
-            *area = [0.3, 1.0];
-        }
-        augmentation.color_jitter =
-            Some(ColorJitter { probability: 0.8, ..ColorJitter::symmetric(0.4, 0.4, 0.4, 0.1) });
+        let augmentation = Augmentation::simclr(Size { width: SIDE, height: SIDE });
         let trainer = TrainerConfig { optimizer: OptimizerConfig::ADAM, learning_rate: 1e-3, ..Default::default() };
         let simclr = SimClrConfig {
             resnet,
@@ -46,13 +42,17 @@ impl Plan {
             ..SimClrConfig::default()
         };
         let grid = PatchGrid::SEACLIP;
-        Self { grid, simclr, simclr_epochs: 8, epochs: 8, refinements: 3, encoder_rate: 0.2, small: true }
+        // A few epochs at a high rate need better labels than the published ones, which the network follows slowly.
+        let similarity = SimilarityConfig { threshold: -1.0, ..SimilarityConfig::default() };
+        let seafeats_labels = SeaFeatsConfig { similarity, centered: true, refinements: 5, ..Default::default() };
+        Self { grid, simclr, simclr_epochs: 8, epochs: 8, seafeats_labels, encoder_rate: 0.3, small: true }
     }
 
     /// What the paper trains.
     pub fn published() -> Self {
         let (simclr, grid) = (SimClrConfig::default(), PatchGrid::SEACLIP);
-        Self { grid, simclr, simclr_epochs: 200, epochs: 150, refinements: 0, encoder_rate: 1.0, small: false }
+        let seafeats_labels = SeaFeatsConfig::default();
+        Self { grid, simclr, simclr_epochs: 200, epochs: 150, seafeats_labels, encoder_rate: 1.0, small: false }
     }
 
     /// SeaFeats' classifier.

@@ -1,0 +1,131 @@
+use coral_core::{CellLabeler, ClassId, Error, FeatureMap, LabelMap, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::feature_rows::check_features;
+
+/// What the features of many photographs have in common.
+///
+/// Features of networks whose last operation is ReLU all point into one corner, where cosines tell little; with
+/// the mean of all taken off, they point apart.
+///
+/// # Examples
+/// ```
+/// use coral_core::{FeatureMap, Size, ndarray::array};
+/// use coral_weak::FeatureCenter;
+/// let image_size = Size { width: 20, height: 10 };
+/// let map = FeatureMap { data: array![[[4.0, 0.6]], [[0.0, 0.8]]], image_size };
+/// let center = FeatureCenter::of([&map])?;
+/// let centered = center.apply(&map)?;
+/// assert!((centered.data[[0, 0, 0]] - 0.2).abs() < 1e-6); // 1 - (1 + 0.6) / 2
+/// assert!((centered.data[[1, 0, 1]] - 0.4).abs() < 1e-6); // 0.8 - (0 + 0.8) / 2
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureCenter {
+    values: Vec<f32>,
+}
+
+impl FeatureCenter {
+    /// The mean of the L2-normalised features of all cells.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when there is no map, or one has no cell or holds NaN or infinity;
+    /// [`Error::ShapeMismatch`] when they differ in length.
+    pub fn of<'a>(maps: impl IntoIterator<Item = &'a FeatureMap>) -> Result<Self> {
+        let (mut sums, mut cells) = (Vec::new(), 0usize);
+        for map in maps {
+            check_features(map)?;
+            let (dim, height, width) = map.data.dim();
+            if sums.is_empty() {
+                sums = vec![0.0f64; dim];
+            }
+            expect_dim(sums.len(), dim)?;
+            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                let inverse = inverse_length(map, (y, x));
+                sums.iter_mut().enumerate().for_each(|(d, sum)| *sum += f64::from(map.data[[d, y, x]]) * inverse);
+            }
+            cells += height * width;
+        }
+        if cells == 0 {
+            return Err(Error::input("features", "expected at least one map, got none"));
+        }
+        Ok(Self { values: sums.into_iter().map(|sum| (sum / cells as f64) as f32).collect() })
+    }
+
+    /// The L2-normalised features of every cell less the mean of all.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for features of another length; [`Error::InvalidInput`] for NaN, infinity, or a map
+    /// without cells.
+    pub fn apply(&self, map: &FeatureMap) -> Result<FeatureMap> {
+        check_features(map)?;
+        let (dim, height, width) = map.data.dim();
+        expect_dim(self.values.len(), dim)?;
+        let mut data = map.data.clone();
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let inverse = inverse_length(map, (y, x));
+            for (d, center) in self.values.iter().enumerate() {
+                data[[d, y, x]] = (f64::from(map.data[[d, y, x]]) * inverse) as f32 - center;
+            }
+        }
+        Ok(FeatureMap { data, image_size: map.image_size })
+    }
+}
+
+/// One over the length of a cell's features; 0 for features of zeros.
+fn inverse_length(map: &FeatureMap, (y, x): (usize, usize)) -> f64 {
+    let square: f64 = (0..map.dim()).map(|d| f64::from(map.data[[d, y, x]]).powi(2)).sum();
+    if square > 0.0 { square.sqrt().recip() } else { 0.0 }
+}
+
+fn expect_dim(expected: usize, actual: usize) -> Result<()> {
+    let text = |dim: usize| format!("{dim} values per cell");
+    if expected == actual { Ok(()) } else { Err(Error::shape("features", text(expected), text(actual))) }
+}
+
+/// Labels cells by their centred features.
+#[derive(Debug, Clone)]
+pub struct Centered<L> {
+    /// What is taken off.
+    pub center: FeatureCenter,
+    /// Gets what remains.
+    pub labeler: L,
+}
+
+impl<L: CellLabeler> CellLabeler for Centered<L> {
+    fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap> {
+        self.labeler.label_cells(&self.center.apply(features)?, class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coral_core::Size;
+    use ndarray::{Array3, array};
+
+    fn map(data: Array3<f32>) -> FeatureMap {
+        FeatureMap { data, image_size: Size { width: 20, height: 10 } }
+    }
+
+    #[test]
+    fn the_mean_of_centred_features_is_zero() {
+        let maps = [map(array![[[3.0, 1.0, 0.0]], [[4.0, 1.0, 2.0]]]), map(array![[[5.0]], [[0.0]]])];
+        let center = FeatureCenter::of(&maps).unwrap();
+        let centered: Vec<_> = maps.iter().map(|map| center.apply(map).unwrap()).collect();
+        for d in 0..2 {
+            let sum: f32 = centered.iter().map(|map| map.data.index_axis(ndarray::Axis(0), d).sum()).sum();
+            assert!(sum.abs() < 1e-5, "{sum}");
+        }
+    }
+
+    #[test]
+    fn misfits_are_named() {
+        let (two, three) = (map(Array3::ones((2, 1, 1))), map(Array3::ones((3, 1, 1))));
+        assert!(FeatureCenter::of([]).unwrap_err().to_string().contains("at least one map"));
+        let text = FeatureCenter::of([&two, &three]).unwrap_err().to_string();
+        assert_eq!(text, "features: expected shape 2 values per cell, got 3 values per cell");
+        assert!(FeatureCenter::of([&two]).unwrap().apply(&three).is_err());
+        assert!(FeatureCenter::of([&map(array![[[f32::NAN]]])]).is_err());
+    }
+}
