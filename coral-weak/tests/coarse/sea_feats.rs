@@ -41,6 +41,25 @@ fn learns_what_the_photographs_labels_do_not_say() {
 }
 
 #[test]
+fn centred_features_and_refined_templates_label_from_the_start() {
+    let seabed = Seabed::typical(4);
+    let sand: usize = seabed.truth[1..].iter().flatten().filter(|&&class| class == 0).count();
+    let share = sand as f64 / seabed.truth[1..].iter().flatten().count() as f64;
+    let first_error = |centered, refinements| {
+        let similarity = SimilarityConfig { threshold: -1.0, ..Default::default() };
+        let training = SeaFeats::new(SeaFeatsConfig { similarity, centered, refinements, ..config(6) }).unwrap();
+        let mut model = ColorModel::new(CLASSES);
+        let epochs = training.fit(&mut model, &seabed, &NoProgress, go_on).unwrap();
+        assert!(model.accuracy(&seabed) > 0.95, "{centered} {refinements}: {}", model.accuracy(&seabed));
+        (epochs[0].labels.relabeled_share() - share).abs()
+    };
+    let plain = first_error(false, 0);
+    for (centered, refinements) in [(true, 0), (false, 2), (true, 2)] {
+        assert!(first_error(centered, refinements) <= plain, "{centered} {refinements}");
+    }
+}
+
+#[test]
 fn a_resumed_training_equals_an_uninterrupted_one() {
     let seabed = Seabed::typical(3);
     let mut whole = ColorModel::new(CLASSES);
