@@ -158,7 +158,7 @@ impl SeaFeats {
         let _guard = span.enter();
         let num_classes = model.num_classes();
         let background = self.config.similarity.background;
-        let (bundler, (templates, labeler)) = self.templates(&*model, photographs, progress)?;
+        let Labeling { photographs: counts, templates, labeler } = self.labeling(&*model, photographs, progress)?;
         let counting = CountingLabeler::new(&*labeler, num_classes, background);
         let observed = Observed::new(photographs, progress);
         progress.start(photographs.len() as u64, "training photographs");
@@ -166,7 +166,7 @@ impl SeaFeats {
         progress.finish();
         let (report, labels) = (report?, counting.counts());
         tracing::debug!(loss = report.loss, relabeled = labels.relabeled_share(), "trained");
-        Ok(SeaFeatsEpoch { epoch, report, templates, labels, photographs: bundler.photographs().to_vec() })
+        Ok(SeaFeatsEpoch { epoch, report, templates, labels, photographs: counts })
     }
 
     /// What labels cells in the next epoch, by templates of the features that `model` sees now.
@@ -179,15 +179,15 @@ impl SeaFeats {
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn CellLabeler>> {
-        Ok(self.templates(model, photographs, progress)?.1.1)
+        Ok(self.labeling(model, photographs, progress)?.labeler)
     }
 
-    fn templates<M: GridClassifier + ?Sized>(
+    fn labeling<M: GridClassifier + ?Sized>(
         &self,
         model: &M,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
         progress: &dyn Progress,
-    ) -> Result<(TemplateBundler, (Templates, Box<dyn CellLabeler>))> {
+    ) -> Result<Labeling> {
         let mut kept = Vec::new();
         let bundler = bundle(model, model.num_classes(), photographs, progress, |features, class| {
             if self.config.centered || self.config.refinements > 0 {
@@ -195,16 +195,10 @@ impl SeaFeats {
             }
         })?;
         check_classes(bundler.photographs(), self.config.similarity.background)?;
-        let labeler = self.labeler(&bundler, kept)?;
-        Ok((bundler, labeler))
+        self.labeling_by(&bundler, kept)
     }
 
-    /// The templates of an epoch and what labels by them.
-    fn labeler(
-        &self,
-        bundler: &TemplateBundler,
-        mut kept: Vec<(FeatureMap, ClassId)>,
-    ) -> Result<(Templates, Box<dyn CellLabeler>)> {
+    fn labeling_by(&self, bundler: &TemplateBundler, mut kept: Vec<(FeatureMap, ClassId)>) -> Result<Labeling> {
         let SeaFeatsConfig { similarity, centered, refinements, .. } = self.config;
         let mut templates = bundler.finish()?;
         let mut center = None;
@@ -222,11 +216,20 @@ impl SeaFeats {
             templates = refine_templates(&templates, &kept, &similarity)?;
         }
         let labeler = SimilarityLabeler::new(templates.clone(), similarity)?;
-        Ok(match center {
-            Some(center) => (templates, Box::new(Centered { center, labeler })),
-            None => (templates, Box::new(labeler)),
-        })
+        let labeler: Box<dyn CellLabeler> = match center {
+            Some(center) => Box::new(Centered { center, labeler }),
+            None => Box::new(labeler),
+        };
+        Ok(Labeling { photographs: bundler.photographs().to_vec(), templates, labeler })
     }
+}
+
+/// What labels the cells in an epoch.
+struct Labeling {
+    /// Photographs per class.
+    photographs: Vec<u64>,
+    templates: Templates,
+    labeler: Box<dyn CellLabeler>,
 }
 
 /// Checks the passes of a training loop.

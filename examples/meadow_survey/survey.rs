@@ -54,7 +54,7 @@ pub(super) fn cut(photograph: &RgbImage, grid: PatchGrid) -> Result<Vec<RgbImage
 }
 
 /// Synthetic photographs to train on, a quarter of each class.
-const TRAIN: u64 = 64;
+const TRAIN: u64 = 96;
 /// And to test on.
 const TEST: u64 = 24;
 

@@ -1,7 +1,10 @@
 use candle_core::{Device, Tensor};
 use coral_core::ndarray::ArrayD;
 use coral_core::testing::GoldenCase;
-use coral_models::{Cells, Checkpoint, Mode, Parameters, PatchNetwork, PatchNetworkConfig, ResNet, ResNetConfig};
+use coral_models::{
+    Cells, Checkpoint, Gradients, Mode, Optimizer, OptimizerConfig, Parameters, PatchNetwork, PatchNetworkConfig,
+    ResNet, ResNetConfig,
+};
 
 use crate::{TestResult, open};
 
@@ -147,4 +150,69 @@ fn the_head_of_seafeats_reads_photographs_and_patches() -> TestResult {
     compare(&case, "seafeats_head/logits", &network.logits(&features, None)?, [1e-4, 0.0])?;
     let whole = network.patch_features(&pixels, Mode::Eval)?;
     compare(&case, "seafeats_head/whole_patch_logits", &network.logits(&whole, None)?, [1e-4, 0.0])
+}
+
+/// The optimisers of the case: name, configuration, learning rate's place in the case, steps.
+fn optimizers() -> [(&'static str, OptimizerConfig, &'static str, usize); 5] {
+    let sgd = |momentum, weight_decay| OptimizerConfig::Sgd { momentum, dampening: 0.0, nesterov: false, weight_decay };
+    let (betas, eps) = ([0.9, 0.999], 1e-8);
+    let adam = |weight_decay| OptimizerConfig::Adam { betas, eps, weight_decay };
+    [
+        ("sgd1", sgd(0.0, 0.0), "/optimizers/lr", 1),
+        ("sgd3_mom", sgd(0.9, 1e-3), "/optimizers/lr", 3),
+        ("adam1", adam(0.0), "/optimizers/adam_lr", 1),
+        ("adam3_wd", adam(1e-2), "/optimizers/adam_lr", 3),
+        ("adamw3", OptimizerConfig::AdamW { betas, eps, weight_decay: 1e-2 }, "/optimizers/adam_lr", 3),
+    ]
+}
+
+#[test]
+fn optimizers_take_the_published_steps() -> TestResult {
+    let case = open("resnet18");
+    let checkpoint = checkpoint(&case, "weights.safetensors")?;
+    let config = config(&case, &checkpoint)?;
+    let names = case.tensor_names()?;
+    for (name, optimizer, rate, steps) in optimizers() {
+        let build = |vb: candle_nn::VarBuilder<'_>| PatchNetwork::new(&config, &vb);
+        let (parameters, network) = Parameters::load(&checkpoint, &Device::Cpu, &[], build)?;
+        let rate = case.number(rate)?;
+        let mut optimizer = Optimizer::new(optimizer, &parameters)?;
+        let (mut losses, mut first) = (Vec::new(), None);
+        for _ in 0..steps {
+            let (value, _) = loss(&case, &network)?;
+            let gradients = Gradients::of(&value, &parameters)?;
+            optimizer.step(&gradients, rate)?;
+            losses.push(value.to_scalar::<f32>()?);
+            first.get_or_insert(gradients);
+        }
+        losses.push(loss(&case, &network)?.0.to_scalar::<f32>()?);
+        let expected = case.f32(&format!("{name}/losses"))?;
+        assert_eq!(losses.len(), expected.len(), "{name}");
+        for (ours, &expected) in losses.iter().zip(&expected) {
+            assert!((ours - expected).abs() < 1e-3 + 1e-3 * expected.abs(), "{name}: loss {ours} against {expected}");
+        }
+        let first = first.ok_or("no step")?;
+        let mut checked = 0;
+        let prefix = format!("{name}/");
+        for tensor in names.iter().filter(|tensor| tensor.starts_with(&prefix) && !tensor.ends_with("losses")) {
+            let parameter = &tensor[prefix.len()..];
+            let ours = list(parameters.get(parameter).ok_or_else(|| format!("no parameter {parameter}"))?)?;
+            let (expected, before) = (case.f32(tensor)?, list(&checkpoint.tensor(parameter, &Device::Cpu)?)?);
+            assert_ne!(ours, before, "{tensor} did not move");
+            checked += 1;
+            // Like the statistics, written before the first step: only the losses tell of the steps then.
+            if expected.iter().eq(&before) {
+                continue;
+            }
+            let gradient = list(&first.get(parameter)?)?;
+            for ((ours, &expected), gradient) in ours.iter().zip(&expected).zip(gradient) {
+                // Where the gradient is about 0, Adam's steps go by its sign, which rounding decides.
+                let sign = name.starts_with("adam") && gradient.abs() < 1e-5;
+                let allowed = if sign { 2.0 * rate as f32 * steps as f32 } else { 2e-4 };
+                assert!((ours - expected).abs() <= allowed, "{tensor}: {ours} against {expected}, gradient {gradient}");
+            }
+        }
+        assert!(checked >= 5, "{name}");
+    }
+    Ok(())
 }
