@@ -48,9 +48,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-/// A number that a single can hold: beyond that serde makes an infinity of it.
+/// A number that a single can hold. Read as a double: what serde makes of a single beyond its range depends on features.
 pub(super) fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<f32>, D::Error> {
-    let number = Option::<f32>::deserialize(deserializer)?;
+    let number = Option::<f64>::deserialize(deserializer)?.map(|number| number as f32);
     match number {
         Some(number) if !number.is_finite() => Err(D::Error::custom("expected a score below 3e38")),
         number => Ok(number),

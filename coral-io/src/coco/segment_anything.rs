@@ -121,7 +121,7 @@ struct Annotation {
     #[serde(default, deserialize_with = "finite")]
     stability_score: Option<f32>,
     #[serde(default)]
-    point_coords: Vec<[f32; 2]>,
+    point_coords: Vec<[f64; 2]>,
     #[serde(default)]
     crop_box: Option<[f64; 4]>,
     #[serde(default)]
@@ -139,7 +139,8 @@ impl Annotation {
         if self.cate_preds == Some(UNLABELED) {
             return Err(format!("cate_preds: expected a class of 0–254, got {UNLABELED}"));
         }
-        let point = self.point_coords.first().map(|&[x, y]| PointPrompt { x, y, foreground: true });
+        let point = self.point_coords.first();
+        let point = point.map(|&[x, y]| PointPrompt { x: x as f32, y: y as f32, foreground: true });
         if point.is_some_and(|point| !(point.x.is_finite() && point.y.is_finite())) {
             return Err("point_coords: expected coordinates below 3e38".into());
         }
