@@ -59,3 +59,30 @@ pub(crate) fn assert_gradients(at: &[&Tensor], function: impl Fn(&[Tensor]) -> R
         }
     }
 }
+
+/// Panics unless every named variable has influence on the scalar `loss` and the gradient that small steps say, to
+/// `tolerance` times one more than its size, where it is largest and at one other place.
+pub(crate) fn assert_variable_gradients(variables: &[(String, Var)], tolerance: f64, loss: impl Fn() -> Tensor) {
+    const STEP: f64 = 1e-5;
+    let gradients = loss().backward().unwrap();
+    for (name, variable) in variables {
+        let gradient = list(gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient")));
+        // What is added to every key leaves the attention as it is.
+        let invariant = name.ends_with("k_proj.bias");
+        assert!(invariant || gradient.iter().any(|g| g.abs() > 1e-7), "{name} has no influence");
+        let before = variable.as_detached_tensor().copy().unwrap();
+        let largest = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).unwrap();
+        for at in [largest, gradient.len() * 2 / 3] {
+            let shifted = |by: f64| {
+                let mut values = list(&before);
+                values[at] += by;
+                variable.set(&Tensor::from_vec(values, before.shape(), &Device::Cpu).unwrap()).unwrap();
+                loss().to_scalar::<f64>().unwrap()
+            };
+            let (slope, expected) = ((shifted(STEP) - shifted(-STEP)) / (2.0 * STEP), gradient[at]);
+            let close = (slope - expected).abs() < tolerance * (1.0 + expected.abs());
+            assert!(close, "{name}[{at}]: gradient {expected}, difference {slope}");
+        }
+        variable.set(&before).unwrap();
+    }
+}

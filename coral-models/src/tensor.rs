@@ -97,6 +97,13 @@ fn to_values(tensor: &Tensor) -> Result<Vec<f32>> {
     flat.and_then(|t| t.to_vec1()).map_err(Error::model)
 }
 
+/// Rows of length 1; a row of zeros stays one.
+pub(crate) fn unit_rows(rows: &Tensor) -> candle_core::Result<Tensor> {
+    let squares = rows.sqr()?.sum_keepdim(candle_core::D::Minus1)?;
+    // Too little to matter beside any other row.
+    rows.broadcast_div(&(squares + 1e-24)?.sqrt()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

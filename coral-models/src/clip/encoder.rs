@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::LARGEST_GRID;
 use super::image_tower::ClipDense;
-use super::model::{Clip, unit_rows};
+use super::model::Clip;
 use super::preprocess::ClipPreprocess;
 use super::tokenizer::ClipTokenizer;
+use crate::tensor::unit_rows;
 use crate::{PillowFilter, images_to_tensor, resize_image, tensor_to_feature_map, tensor_to_rows};
 
 /// How a [`ClipEncoder`] works.

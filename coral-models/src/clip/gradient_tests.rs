@@ -8,6 +8,7 @@ use coral_core::ndarray::{Array2, array};
 use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
 use super::image_tower::ClipDense;
 use super::model::Clip;
+use crate::gradient_check::assert_variable_gradients;
 
 const CPU: Device = Device::Cpu;
 const OPENAI: &str = "visual.class_embedding";
@@ -61,15 +62,8 @@ fn loss(clip: &Clip, images: &Tensor) -> Tensor {
     total
 }
 
-/// The largest gradient of a variable and one other, with their places.
-fn probes(gradient: &[f64]) -> [(usize, f64); 2] {
-    let largest = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).unwrap();
-    [largest, gradient.len() * 2 / 3].map(|at| (at, gradient[at]))
-}
-
 #[test]
 fn every_weight_has_the_gradient_of_finite_differences() {
-    const STEP: f64 = 1e-5;
     // The tensor library's derivative of GELU is good to six digits.
     for (activation, first, size, tolerance) in
         [(ClipActivation::QuickGelu, OPENAI, [8, 16], 1e-6), (ClipActivation::Gelu, TRANSFORMERS, [12, 12], 2e-5)]
@@ -77,27 +71,7 @@ fn every_weight_has_the_gradient_of_finite_differences() {
         let (clip, variables) = trainable(activation, DType::F64, first);
         assert!(variables.iter().any(|(name, _)| name == first));
         let images = random(&[2, 3, size[0], size[1]], 500, DType::F64);
-        let gradients = loss(&clip, &images).backward().unwrap();
-        for (name, variable) in &variables {
-            let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
-            let gradient: Vec<f64> = gradient.flatten_all().unwrap().to_vec1().unwrap();
-            // What is added to every key leaves the attention as it is.
-            let invariant = name.ends_with("k_proj.bias");
-            assert!(invariant || gradient.iter().any(|g| g.abs() > 1e-7), "{name} has no influence");
-            let before = variable.as_detached_tensor().copy().unwrap();
-            for (at, expected) in probes(&gradient) {
-                let shifted = |by: f64| {
-                    let mut values: Vec<f64> = before.flatten_all().unwrap().to_vec1().unwrap();
-                    values[at] += by;
-                    variable.set(&Tensor::from_vec(values, before.shape(), &CPU).unwrap()).unwrap();
-                    loss(&clip, &images).to_scalar::<f64>().unwrap()
-                };
-                let slope = (shifted(STEP) - shifted(-STEP)) / (2.0 * STEP);
-                let allowed = tolerance * (1.0 + expected.abs());
-                assert!((slope - expected).abs() < allowed, "{name}[{at}]: gradient {expected}, difference {slope}");
-            }
-            variable.set(&before).unwrap();
-        }
+        assert_variable_gradients(&variables, tolerance, || loss(&clip, &images));
     }
 }
 

@@ -9,6 +9,7 @@ use super::config::ClipConfig;
 use super::image_tower::{ClipDense, ImageTower};
 use super::names::{LOGIT_SCALE, Naming};
 use super::text_tower::TextTower;
+use crate::tensor::unit_rows;
 use crate::{Checkpoint, load};
 
 /// CLIP with a vision transformer: images and texts into one space.
@@ -189,11 +190,4 @@ impl Clip {
         let cut = ids.outer_iter().flat_map(|text| text.iter().take(length).copied().collect::<Vec<_>>());
         Tensor::from_vec(cut.collect::<Vec<_>>(), (texts, length), &self.device).map_err(Error::model)
     }
-}
-
-/// Rows of length 1; a row of zeros stays one.
-pub(super) fn unit_rows(rows: &Tensor) -> candle_core::Result<Tensor> {
-    let squares = rows.sqr()?.sum_keepdim(candle_core::D::Minus1)?;
-    // Too little to matter beside any other row.
-    rows.broadcast_div(&(squares + 1e-24)?.sqrt()?)
 }

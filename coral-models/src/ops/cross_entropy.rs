@@ -1,10 +1,9 @@
-use std::ops::{Add, Mul, Sub};
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::simd;
+use super::real::{Real, is_native, real_values};
 
 /// Classes that N×S entries should have, and what each entry counts.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub(crate) fn cross_entropy_sum(logits: &Tensor, targets: IndexTargets) -> Resul
         let (indices, weights) = (targets.indices.len(), targets.classes());
         candle_core::bail!("logits {:?} with {indices} targets, {weights} classes", logits.dims());
     }
-    if logits.device().is_cpu() && matches!(logits.dtype(), DType::F32 | DType::F64) {
+    if is_native(&[logits]) {
         return logits.contiguous()?.apply_op1(CrossEntropy(Arc::new(targets)));
     }
     composed(logits, &targets)
@@ -77,34 +76,6 @@ fn composed(logits: &Tensor, targets: &IndexTargets) -> Result<Tensor> {
     (((normalizer * per_entry(&total)?)? - picked)? - even)?.sum_all()? * targets.scale
 }
 
-/// Numbers that the fused loops are written for.
-trait Real: WithDType + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
-    fn exp(self) -> Self;
-    fn ln(self) -> Self;
-}
-
-impl Real for f32 {
-    #[inline(always)]
-    fn exp(self) -> Self {
-        simd::exp(self)
-    }
-
-    fn ln(self) -> Self {
-        f32::ln(self)
-    }
-}
-
-impl Real for f64 {
-    #[inline(always)]
-    fn exp(self) -> Self {
-        f64::exp(self)
-    }
-
-    fn ln(self) -> Self {
-        f64::ln(self)
-    }
-}
-
 /// Entries that a thread takes at a time.
 const BLOCK: usize = 2048;
 
@@ -119,10 +90,7 @@ struct Logits<'a, T> {
 impl<'a, T: Real> Logits<'a, T> {
     fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let (_, classes, entries) = layout.shape().dims3()?;
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("a fused operation needs contiguous arguments, got strides {:?}", layout.stride());
-        };
-        Ok(Self { values: &T::cpu_storage_as_slice(storage)?[start..end], classes, entries })
+        Ok(Self { values: real_values(storage, layout)?, classes, entries })
     }
 
     /// Blocks of entries: the sample, the first entry and how many there are.
@@ -159,7 +127,7 @@ impl<'a, T: Real> Logits<'a, T> {
             }
             for class in 0..self.classes {
                 for ((sum, &x), &largest) in sums.iter_mut().zip(self.row(sample, class, first, len)).zip(&largest) {
-                    *sum += (x - largest).exp();
+                    *sum += (x - largest).loop_exp();
                 }
             }
         });
@@ -178,10 +146,10 @@ fn row_normalizer<T: Real>(row: &[T]) -> (T, T) {
     let mut sums = [T::zero(); LANES];
     for block in blocks {
         for lane in 0..LANES {
-            sums[lane] += (block[lane] - largest).exp();
+            sums[lane] += (block[lane] - largest).loop_exp();
         }
     }
-    let rest = rest.iter().fold(T::zero(), |sum, &x| sum + (x - largest).exp());
+    let rest = rest.iter().fold(T::zero(), |sum, &x| sum + (x - largest).loop_exp());
     (largest, sums.into_iter().fold(rest, |sum, lane| sum + lane))
 }
 
@@ -265,7 +233,7 @@ impl CrossEntropyGradient {
                 let (largest, log_sums) = &normalizers[sample * per_sample + block];
                 pulp::Arch::new().dispatch(|| {
                     for (((out, &x), &largest), &log_sum) in out.iter_mut().zip(x).zip(largest).zip(log_sums) {
-                        *out = ((x - largest) - log_sum).exp();
+                        *out = ((x - largest) - log_sum).loop_exp();
                     }
                 });
                 let indices = &self.targets.indices[sample * entries + block * BLOCK..];
@@ -315,7 +283,7 @@ impl<T: Real> Shares<T> {
 fn softmax_row<T: Real>(x: &[T], largest: T, log_sum: T, out: &mut [T]) {
     pulp::Arch::new().dispatch(|| {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = ((x - largest) - log_sum).exp();
+            *out = ((x - largest) - log_sum).loop_exp();
         }
     });
 }

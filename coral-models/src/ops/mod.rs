@@ -1,8 +1,9 @@
 //! The operations that decide how fast a network runs on a CPU.
 //!
-//! Each function has two paths with the same result: a fused one for f32 tensors on the CPU that nobody
-//! differentiates, and a composition of candle's own operations for everything else (other devices and types,
-//! training), which is also what the fused path is tested against.
+//! Each function has paths with the same result: a fused one for f32 tensors on the CPU that nobody differentiates, and a
+//! composition of candle's own operations for everything else (other devices and types, training), which is also what
+//! the fused path is tested against. Convolutions, pooling, batch norm, ReLU, resizing and cross-entropy, whose
+//! composition is slow or whose gradient candle lacks, also have a path of their own for training in f32 and f64.
 
 mod activation;
 mod attention;
@@ -52,10 +53,7 @@ fn fusible(tensors: &[&Tensor]) -> bool {
 
 /// The values of a contiguous argument of a custom operation.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("a fused operation needs contiguous arguments, got strides {:?}", layout.stride());
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
+    real::real_values(storage, layout)
 }
 
 /// A buffer of `len` values that are all going to be written.

@@ -4,10 +4,23 @@ use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType}
 pub(crate) trait Real:
     WithDType + num_traits::Float + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign
 {
+    /// e^x, written so that loops over it vectorise where the type allows it.
+    fn loop_exp(self) -> Self;
 }
 
-impl Real for f32 {}
-impl Real for f64 {}
+impl Real for f32 {
+    #[inline(always)]
+    fn loop_exp(self) -> Self {
+        super::simd::exp(self)
+    }
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn loop_exp(self) -> Self {
+        self.exp()
+    }
+}
 
 /// Whether `tensors` have one type that is [`Real`], on the CPU.
 pub(super) fn is_native(tensors: &[&Tensor]) -> bool {

@@ -58,14 +58,14 @@ impl ResNetClassifier {
         self.trainer.start_epoch();
     }
 
-    /// The class of every cell of a photograph, by the features that `network` sees in it.
+    /// The class of every cell of a photograph, given as `pixels`, too, by the features that `network` sees in it.
     fn label(
         &self,
         network: &PatchNetwork,
-        photograph: &LabeledPhotograph,
+        (photograph, pixels): (&LabeledPhotograph, &Tensor),
         labeler: &dyn CellLabeler,
     ) -> Result<LabelMap> {
-        let features = self.features_of(network, &photograph.image)?;
+        let features = self.features_of(network, pixels, Size::of(&photograph.image))?;
         let labels = labeler.label_cells(&features, photograph.class)?;
         features.grid_size().expect("labels of cells", Size::of_map(&labels))?;
         let count = self.config.network.classes;
@@ -79,15 +79,14 @@ impl ResNetClassifier {
         }
     }
 
-    /// One step on photographs of one size, whose cells have `labels`.
-    fn step_on_photographs(&mut self, images: &[RgbImage], labels: &[LabelMap], dropout: &mut SeededRng) -> Result<()> {
+    /// One step on the N×3×H×W pixels of photographs whose cells have `labels`.
+    fn step_on_photographs(&mut self, pixels: &Tensor, labels: &[LabelMap], dropout: &mut SeededRng) -> Result<()> {
         let classes: Vec<ClassId> = labels.iter().flatten().copied().collect();
         let labeled = classes.iter().filter(|&&class| class != UNLABELED).count();
         if labeled == 0 {
             return Ok(());
         }
-        let pixels = self.pixels(images)?;
-        let features = self.network.grid_features(&pixels, self.config.training.mode());
+        let features = self.network.grid_features(pixels, self.config.training.mode());
         let cells = features.and_then(|features| features.flatten(0, 2));
         let logits = cells.and_then(|cells| self.network.logits(&cells, Some(dropout))).map_err(Error::model)?;
         let targets = Tensor::new(classes, pixels.device()).map_err(Error::model)?;
@@ -189,7 +188,7 @@ impl TrainGridClassifier for ResNetClassifier {
             let mut photograph = 0;
             for_each_batch(&plan, loader, &get, |batch| {
                 for one in &batch {
-                    let labels = self.label(&beginning, one, labeler)?;
+                    let labels = self.label(&beginning, (one, &self.photograph(&one.image)?), labeler)?;
                     let cell = |((row, column), &class)| LabeledCell { photograph, row, column, class };
                     cells.extend(labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED));
                     photograph += 1;
@@ -203,13 +202,14 @@ impl TrainGridClassifier for ResNetClassifier {
         let plan = self.plan(photographs.len(), seed)?;
         self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
-        let side = self.config.network.cells.side() as u32;
         for_each_batch(&plan, loader, &get, |mut batch| {
             batch.sort_by_key(|photograph| (photograph.image.width(), photograph.image.height()));
             for same in batch.chunk_by(|a, b| Size::of(&a.image) == Size::of(&b.image)) {
-                let labels = same.iter().map(|one| self.label(&beginning, one, labeler)).collect::<Result<Vec<_>>>()?;
-                let images = same.iter().map(|one| Ok(whole_cells(&one.image, side)?.into_owned()));
-                self.step_on_photographs(&images.collect::<Result<Vec<_>>>()?, &labels, &mut dropout)?;
+                let pixels = same.iter().map(|one| self.photograph(&one.image)).collect::<Result<Vec<_>>>()?;
+                let labels = same.iter().zip(&pixels).map(|pair| self.label(&beginning, pair, labeler));
+                let labels = labels.collect::<Result<Vec<_>>>()?;
+                let pixels = Tensor::cat(&pixels, 0).map_err(Error::model)?;
+                self.step_on_photographs(&pixels, &labels, &mut dropout)?;
             }
             Ok(())
         })?;

@@ -79,7 +79,7 @@ pub(super) fn weight_gradient<T: Real>(geometry: &Geometry, values: &[T], gradie
     let tile = tile(positions, inner);
     let direct = geometry.window == Window::square(1, 1, 0);
     // One sum per thread, added in order afterwards.
-    let mut sums: Vec<Vec<T>> = (0..positions.div_ceil(share))
+    let sums: Vec<Vec<T>> = (0..positions.div_ceil(share))
         .into_par_iter()
         .map(|part| {
             let mut sum = vec![T::zero(); channels * inner];
@@ -103,10 +103,10 @@ pub(super) fn weight_gradient<T: Real>(geometry: &Geometry, values: &[T], gradie
             sum
         })
         .collect();
-    let mut total = sums.swap_remove(0);
-    // `swap_remove` moved the last to the front; the order only has to be the same every time.
-    for sum in &sums {
-        total.par_iter_mut().zip(sum).for_each(|(total, &value)| *total += value);
+    let mut sums = sums.into_iter();
+    let mut total = sums.next().unwrap_or_default();
+    for sum in sums {
+        total.par_iter_mut().zip(&sum).for_each(|(total, &value)| *total += value);
     }
     let [down, across] = geometry.window.kernel;
     unpack(&total, [geometry.channels, down * across])
