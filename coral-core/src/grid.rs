@@ -118,23 +118,45 @@ fn band(bands: &[Span], pixel: u32) -> usize {
     (0..bands.len()).min_by_key(|&i| distance(&bands[i])).unwrap_or(0)
 }
 
+/// Checks that patches, given row by row, form a grid inside the photograph.
+fn check_patches(patches: &[Rect], columns: usize, size: Size) -> Result<()> {
+    let fail = |reason| Err(Error::input("patches", reason));
+    let whole = Rect::whole(size);
+    if let Some(patch) = patches.iter().find(|&&patch| patch.area() == 0 || patch.intersection(whole) != Some(patch)) {
+        return fail(format!("{patch:?} is not inside the {size} photograph"));
+    }
+    for (index, &patch) in patches.iter().enumerate() {
+        let (row, column) = (index / columns, index % columns);
+        // The grid is that of the first row and the first column.
+        let (above, left) = (patches[column], patches[row * columns]);
+        let expected = Rect { x: above.x, width: above.width, y: left.y, height: left.height };
+        if patch != expected {
+            let reason = format!("that of row {row}, column {column} is {patch:?}; expected {expected:?} in the grid");
+            return fail(reason);
+        }
+    }
+    Ok(())
+}
+
 /// A class per patch of a photograph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CoarseMap {
     /// C×rows×columns class probabilities; those of a patch sum to 1.
     pub probabilities: Array3<f32>,
-    /// The patches row by row; they may overlap.
+    /// The rows×columns patches of a grid, row by row; they may overlap.
     pub patches: Vec<Rect>,
     /// The photograph's size in pixels.
     pub image_size: Size,
 }
 
 impl CoarseMap {
-    /// Checks that shapes fit each other and that patches lie inside the photograph.
+    /// Checks that shapes fit each other and that the patches form a grid inside the photograph: those of a column
+    /// share their left and right edges, those of a row their upper and lower ones.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when there is not one patch per cell; [`Error::InvalidInput`] for probabilities that
-    /// are not numbers, no class or more than 255, or patches that are empty or reach beyond the photograph.
+    /// are not numbers, no class or more than 255, or patches that are empty, reach beyond the photograph or form no
+    /// grid.
     pub fn new(probabilities: Array3<f32>, patches: Vec<Rect>, image_size: Size) -> Result<Self> {
         let (classes, rows, columns) = probabilities.dim();
         if rows * columns != patches.len() || patches.is_empty() {
@@ -147,11 +169,8 @@ impl CoarseMap {
         if probabilities.iter().any(|p| !p.is_finite()) {
             return Err(Error::input("probabilities", "hold NaN or infinity"));
         }
-        let whole = Rect { x: 0, y: 0, width: image_size.width, height: image_size.height };
-        match patches.iter().find(|&&patch| patch.area() == 0 || patch.intersection(whole) != Some(patch)) {
-            Some(patch) => Err(Error::input("patches", format!("{patch:?} is not inside the {image_size} photograph"))),
-            None => Ok(Self { probabilities, patches, image_size }),
-        }
+        check_patches(&patches, columns, image_size)?;
+        Ok(Self { probabilities, patches, image_size })
     }
 
     /// The most probable class of every patch, rows×columns; of equals the one with the lowest id.
@@ -270,6 +289,31 @@ mod tests {
         let ones = || Array3::ones((2, 1, 1));
         assert!(CoarseMap::new(ones(), cell, SIZE).unwrap_err().to_string().contains("not inside the 11x7"));
         assert!(CoarseMap::new(ones(), vec![], SIZE).is_err());
+    }
+
+    #[test]
+    fn patches_that_form_no_grid_are_refused() {
+        let patches = PatchGrid::Split { rows: 2, columns: 3 }.patches(SIZE).unwrap();
+        let new = |patches| CoarseMap::new(Array3::ones((1, 2, 3)), patches, SIZE);
+        assert!(new(patches.clone()).is_ok());
+        for index in 0..6 {
+            let moved = [
+                |r: Rect| Rect { x: r.x.max(1) - 1, width: r.width - 1, ..r },
+                |r: Rect| Rect { width: r.width - 1, ..r },
+                |r: Rect| Rect { y: r.y + 1, height: r.height - 1, ..r },
+                |r: Rect| Rect { height: r.height - 1, ..r },
+            ];
+            for change in moved {
+                let mut patches = patches.clone();
+                patches[index] = change(patches[index]);
+                let error = new(patches).unwrap_err().to_string();
+                assert!(error.starts_with("invalid input `patches`: that of row"), "{error}");
+            }
+        }
+        let mut swapped = patches;
+        swapped.swap(4, 5);
+        let error = new(swapped).unwrap_err().to_string();
+        assert!(error.contains("that of row 1, column 1 is Rect { x: 8, y: 4,"), "{error}");
     }
 
     #[test]

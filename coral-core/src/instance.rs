@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassId, PointPrompt, Rect, RleMask, Size};
+use crate::{ClassId, PointPrompt, Rect, RleMask};
 
 /// One segmented object: what an automatic mask generator finds and an instance annotation holds.
 ///
@@ -35,8 +35,7 @@ pub struct InstanceMask {
 impl InstanceMask {
     /// An object known only by its mask: no class, click or features, both scores 1, found in the whole image.
     pub fn new(mask: RleMask) -> Self {
-        let Size { width, height } = mask.size();
-        let crop_box = Rect { x: 0, y: 0, width, height };
+        let crop_box = Rect::whole(mask.size());
         Self {
             mask,
             class: None,

@@ -89,6 +89,17 @@ pub struct Rect {
 }
 
 impl Rect {
+    /// All pixels of an image.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::{Rect, Size};
+    /// assert_eq!(Rect::whole(Size { width: 4, height: 3 }), Rect { x: 0, y: 0, width: 4, height: 3 });
+    /// ```
+    pub fn whole(size: Size) -> Self {
+        Self { x: 0, y: 0, width: size.width, height: size.height }
+    }
+
     /// Width × height.
     pub fn area(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)

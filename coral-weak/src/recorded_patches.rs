@@ -145,7 +145,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> RecordedPatches<D> {
         }
         let photograph = self.photographs.get(record.photograph)?.image;
         let size = Size::of(&photograph);
-        let whole = Rect { x: 0, y: 0, width: size.width, height: size.height };
+        let whole = Rect::whole(size);
         for &index in &self.of_photograph[record.photograph] {
             let rect = self.records[index].rect;
             if rect.intersection(whole) != Some(rect) {

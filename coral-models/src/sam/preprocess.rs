@@ -46,7 +46,7 @@ pub(crate) struct MaskUpsampler {
 impl MaskUpsampler {
     pub(crate) fn new(low_res: Size, square: u32, input: Size, original: Size) -> Result<Self> {
         let square = Size { width: square, height: square };
-        let part = Rect { x: 0, y: 0, width: input.width, height: input.height };
+        let part = Rect::whole(input);
         Ok(Self {
             to_square: PlaneResampler::new(low_res, square, Interpolation::Bilinear)?.crop(part)?,
             to_original: PlaneResampler::new(input, original, Interpolation::Bilinear)?,

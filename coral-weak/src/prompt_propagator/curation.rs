@@ -199,8 +199,13 @@ mod tests {
 
     /// All pixels of an image of this size.
     fn whole(point: PointLabel, size: Size) -> PointMask {
-        let rect = Rect { x: 0, y: 0, width: size.width, height: size.height };
-        PointMask { point, rect, mask: Array2::from_elem(size.shape(), true), predicted_iou: 0.9, reliability: 1.0 }
+        PointMask {
+            point,
+            rect: Rect::whole(size),
+            mask: Array2::from_elem(size.shape(), true),
+            predicted_iou: 0.9,
+            reliability: 1.0,
+        }
     }
 
     fn config(similarity: Similarity, max_foreign_share: f32) -> MaskCurationConfig {

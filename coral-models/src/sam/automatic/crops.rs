@@ -28,8 +28,7 @@ pub struct Crop {
 /// Kirillov et al., *Segment Anything*, ICCV 2023; equal to the published boxes.
 pub fn crop_boxes(image: Size, layers: u32, overlap_ratio: f64) -> Vec<Crop> {
     let shorter = f64::from(image.width.min(image.height));
-    let whole = Rect { x: 0, y: 0, width: image.width, height: image.height };
-    let mut crops = vec![Crop { rect: whole, layer: 0 }];
+    let mut crops = vec![Crop { rect: Rect::whole(image), layer: 0 }];
     for layer in 1..=layers {
         let per_side = 2u64.saturating_pow(layer);
         let overlap = (overlap_ratio * shorter * (2.0 / per_side as f64)) as u64;

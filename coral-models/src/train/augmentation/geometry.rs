@@ -108,7 +108,7 @@ impl Geometry {
     ) -> Result<Self> {
         let rect = match crop {
             Some(crop) => crop.draw(whole, random)?,
-            None => Rect { x: 0, y: 0, width: whole.width, height: whole.height },
+            None => Rect::whole(whole),
         };
         let cropped = Size { width: rect.width, height: rect.height };
         let size = match crop {
