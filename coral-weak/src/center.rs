@@ -1,12 +1,15 @@
 use coral_core::{CellLabeler, ClassId, Error, FeatureMap, LabelMap, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::TemplateBundler;
 use crate::feature_rows::check_features;
 
 /// What the features of many photographs have in common.
 ///
 /// Features of networks whose last operation is ReLU all point into one corner, where cosines tell little; with
 /// the mean of all taken off, they point apart.
+///
+/// Serialised as the list of its values.
 ///
 /// # Examples
 /// ```
@@ -21,38 +24,43 @@ use crate::feature_rows::check_features;
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
 pub struct FeatureCenter {
     values: Vec<f32>,
 }
 
 impl FeatureCenter {
-    /// The mean of the L2-normalised features of all cells.
+    /// A centre of D values.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when there is no value, or one is NaN or infinite.
+    pub fn new(values: Vec<f32>) -> Result<Self> {
+        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
+            return Err(Error::input("center", "is empty or holds NaN or infinity"));
+        }
+        Ok(Self { values })
+    }
+
+    /// The mean of the L2-normalised features of all cells of D×h×w maps. [`TemplateBundler::center`] gives that of
+    /// maps that need not be in memory together.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when there is no map, or one has no cell or holds NaN or infinity;
     /// [`Error::ShapeMismatch`] when they differ in length.
     pub fn of<'a>(maps: impl IntoIterator<Item = &'a FeatureMap>) -> Result<Self> {
-        let (mut sums, mut cells) = (Vec::new(), 0usize);
-        for map in maps {
-            check_features(map)?;
-            let (dim, height, width) = map.data.dim();
-            if sums.is_empty() {
-                sums = vec![0.0f64; dim];
-            }
-            expect_dim(sums.len(), dim)?;
-            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-                let inverse = inverse_length(map, (y, x));
-                sums.iter_mut().enumerate().for_each(|(d, sum)| *sum += f64::from(map.data[[d, y, x]]) * inverse);
-            }
-            cells += height * width;
-        }
-        if cells == 0 {
-            return Err(Error::input("features", "expected at least one map, got none"));
-        }
-        Ok(Self { values: sums.into_iter().map(|sum| (sum / cells as f64) as f32).collect() })
+        let mut maps = maps.into_iter().peekable();
+        let dim = maps.peek().map_or(1, |map| map.dim().max(1));
+        let mut bundler = TemplateBundler::new(1, dim)?;
+        maps.try_for_each(|map| bundler.add(map, 0))?;
+        bundler.center()
     }
 
-    /// The L2-normalised features of every cell less the mean of all.
+    /// The D values.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The L2-normalised features of every cell less the centre, D×h×w as they came.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for features of another length; [`Error::InvalidInput`] for NaN, infinity, or a map
@@ -60,7 +68,9 @@ impl FeatureCenter {
     pub fn apply(&self, map: &FeatureMap) -> Result<FeatureMap> {
         check_features(map)?;
         let (dim, height, width) = map.data.dim();
-        expect_dim(self.values.len(), dim)?;
+        if dim != self.values.len() {
+            return Err(Error::shape("features", format!("{} values per cell", self.values.len()), dim.to_string()));
+        }
         let mut data = map.data.clone();
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             let inverse = inverse_length(map, (y, x));
@@ -72,15 +82,24 @@ impl FeatureCenter {
     }
 }
 
+impl TryFrom<Vec<f32>> for FeatureCenter {
+    type Error = Error;
+
+    fn try_from(values: Vec<f32>) -> Result<Self> {
+        Self::new(values)
+    }
+}
+
+impl From<FeatureCenter> for Vec<f32> {
+    fn from(center: FeatureCenter) -> Self {
+        center.values
+    }
+}
+
 /// One over the length of a cell's features; 0 for features of zeros.
 fn inverse_length(map: &FeatureMap, (y, x): (usize, usize)) -> f64 {
     let square: f64 = (0..map.dim()).map(|d| f64::from(map.data[[d, y, x]]).powi(2)).sum();
     if square > 0.0 { square.sqrt().recip() } else { 0.0 }
-}
-
-fn expect_dim(expected: usize, actual: usize) -> Result<()> {
-    let text = |dim: usize| format!("{dim} values per cell");
-    if expected == actual { Ok(()) } else { Err(Error::shape("features", text(expected), text(actual))) }
 }
 
 /// Labels cells by their centred features.
@@ -124,8 +143,35 @@ mod tests {
         let (two, three) = (map(Array3::ones((2, 1, 1))), map(Array3::ones((3, 1, 1))));
         assert!(FeatureCenter::of([]).unwrap_err().to_string().contains("at least one map"));
         let text = FeatureCenter::of([&two, &three]).unwrap_err().to_string();
-        assert_eq!(text, "features: expected shape 2 values per cell, got 3 values per cell");
-        assert!(FeatureCenter::of([&two]).unwrap().apply(&three).is_err());
+        assert_eq!(text, "features: expected shape 2 values per vector, got 3");
+        let text = FeatureCenter::of([&two]).unwrap().apply(&three).unwrap_err().to_string();
+        assert_eq!(text, "features: expected shape 2 values per cell, got 3");
         assert!(FeatureCenter::of([&map(array![[[f32::NAN]]])]).is_err());
+        assert!(FeatureCenter::of([&map(Array3::ones((0, 1, 1)))]).is_err());
+    }
+
+    #[test]
+    fn saved_centres_are_checked() {
+        let center = FeatureCenter::new(vec![0.5, -1.0]).unwrap();
+        let text = serde_json::to_string(&center).unwrap();
+        assert_eq!(text, "[0.5,-1.0]");
+        assert_eq!(serde_json::from_str::<FeatureCenter>(&text).unwrap(), center);
+        assert!(FeatureCenter::new(vec![f32::NAN]).is_err());
+        for broken in ["[]", "[1e39]", "[null]"] {
+            assert!(serde_json::from_str::<FeatureCenter>(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_bundlers_centre_is_that_of_all_cells() {
+        let maps = [map(array![[[3.0, 1.0, 0.0]], [[4.0, 1.0, 2.0]]]), map(array![[[5.0]], [[0.0]]])];
+        let mut bundler = TemplateBundler::new(3, 2).unwrap();
+        bundler.add(&maps[0], 2).unwrap();
+        bundler.add(&maps[1], 0).unwrap();
+        let root = 0.5f32.sqrt();
+        let expected = [(0.6 + root + 0.0 + 1.0) / 4.0, (0.8 + root + 1.0 + 0.0) / 4.0];
+        let center = bundler.center().unwrap();
+        assert!(center.values().iter().zip(expected).all(|(ours, expected)| (ours - expected).abs() < 1e-6));
+        assert_eq!(center, FeatureCenter::of(&maps).unwrap());
     }
 }

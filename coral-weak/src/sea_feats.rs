@@ -7,9 +7,7 @@ use coral_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Centered, FeatureCenter, SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates,
-};
+use crate::{Centered, SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates};
 
 /// Settings of [`SeaFeats`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -203,7 +201,7 @@ impl SeaFeats {
         let mut templates = bundler.finish()?;
         let mut center = None;
         if centered {
-            let found = FeatureCenter::of(kept.iter().map(|(features, _)| features))?;
+            let found = bundler.center()?;
             let mut bundler = TemplateBundler::new(templates.num_classes(), templates.dim())?;
             for (features, class) in &mut kept {
                 *features = found.apply(features)?;

@@ -42,7 +42,8 @@ impl SimilarityConfig {
     }
 }
 
-/// Decides for every cell of a photograph of `class` whether it shows that class or background.
+/// Decides for every cell of a photograph of `class` whether it shows that class or background: h×w classes, or
+/// [`UNLABELED`], for D×h×w features.
 ///
 /// A cell with features f is background if cos(f, t_background) is above both cos(f, t_class) and the threshold.
 /// Photographs labelled background are background throughout, whatever their features.
@@ -76,6 +77,10 @@ pub fn similarity_labels(
     let (_, height, width) = features.data.dim();
     if class == config.background {
         check_features(features)?;
+        if features.dim() != templates.dim() {
+            let expected = format!("{} values, as the templates", templates.dim());
+            return Err(Error::shape("features", expected, format!("{} values per cell", features.dim())));
+        }
         return Ok(LabelMap::from_elem((height, width), class));
     }
     for needed in [class, config.background] {
@@ -210,7 +215,9 @@ mod tests {
         assert!(text(&cell(f32::NAN, 1.0), 2).contains("NaN"));
         assert!(text(&cell(f32::NAN, 1.0), 0).contains("NaN"));
         let wide = FeatureMap { data: Array3::ones((3, 1, 1)), image_size: Size { width: 9, height: 7 } };
-        assert!(text(&wide, 2).contains("expected shape 2 values"));
+        assert!(
+            text(&wide, 2).contains("expected shape 2 values") && text(&wide, 0).contains("expected shape 2 values")
+        );
         let templates = labeler.templates().clone();
         let refused = |config| SimilarityLabeler::new(templates.clone(), config).unwrap_err().to_string();
         let config = SimilarityConfig::default();

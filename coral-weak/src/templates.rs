@@ -1,7 +1,8 @@
 use coral_core::{ClassId, Error, FeatureMap, Result, UNLABELED};
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
+use crate::FeatureCenter;
 use crate::feature_rows::check_features;
 
 /// One feature vector per class: what a patch of that class looks like on average. Classes without photographs have
@@ -253,11 +254,26 @@ impl TemplateBundler {
     /// # Errors
     /// [`Error::InvalidInput`] when nothing was added.
     pub fn finish(&self) -> Result<Templates> {
-        let mean = |(sum, &count): (ndarray::ArrayView1<'_, f64>, &u64)| {
-            (count > 0).then(|| sum.iter().map(|sum| (sum / count as f64) as f32).collect())
-        };
-        Templates::new(self.sums.outer_iter().zip(&self.vectors).map(mean).collect())
+        Templates::new(self.means())
     }
+
+    /// The mean of the L2-normalised feature vectors of all cells of all photographs, whatever their class.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when nothing was added.
+    pub fn center(&self) -> Result<FeatureCenter> {
+        let all = mean(self.sums.sum_axis(Axis(0)).view(), self.vectors.iter().sum());
+        FeatureCenter::new(all.ok_or_else(|| Error::input("features", "expected at least one map, got none"))?)
+    }
+
+    /// The mean of each class that has vectors.
+    pub(crate) fn means(&self) -> Vec<Option<Vec<f32>>> {
+        self.sums.outer_iter().zip(&self.vectors).map(|(sum, &count)| mean(sum, count)).collect()
+    }
+}
+
+fn mean(sum: ArrayView1<'_, f64>, count: u64) -> Option<Vec<f32>> {
+    (count > 0).then(|| sum.iter().map(|sum| (sum / count as f64) as f32).collect())
 }
 
 #[cfg(test)]
@@ -300,7 +316,8 @@ mod tests {
         assert!(bundler.merge(&TemplateBundler::new(3, 2).unwrap()).is_err());
         assert_eq!(bundler, before);
         assert!(TemplateBundler::new(0, 2).is_err() && TemplateBundler::new(256, 2).is_err());
-        assert!(TemplateBundler::new(2, 0).is_err() && TemplateBundler::new(2, 2).unwrap().finish().is_err());
+        let empty = TemplateBundler::new(2, 2).unwrap();
+        assert!(TemplateBundler::new(2, 0).is_err() && empty.finish().is_err() && empty.center().is_err());
     }
 
     #[test]
@@ -309,7 +326,9 @@ mod tests {
         let text = serde_json::to_string(&templates).unwrap();
         assert_eq!(text, "[null,[0.5,-1.0]]");
         assert_eq!(serde_json::from_str::<Templates>(&text).unwrap(), templates);
-        assert!(serde_json::from_str::<Templates>("[[1.0],[1.0,2.0]]").is_err());
+        for broken in ["[[1.0],[1.0,2.0]]", "[]", "[null]", "[[]]", "[[1e39]]", "[[null]]"] {
+            assert!(serde_json::from_str::<Templates>(broken).is_err(), "{broken}");
+        }
     }
 
     proptest! {
