@@ -104,10 +104,15 @@ pub fn ensemble_probabilities(logits: &[Array2<f32>], over: Standardization) -> 
     Ok(sum)
 }
 
-/// Logarithms of probabilities, which are logits up to a constant per patch. Probabilities of 0 count as the smallest
-/// normal number, e^−87.
-fn log_probabilities(probabilities: &Array2<f32>) -> Array2<f32> {
-    probabilities.mapv(|p| p.max(f32::MIN_POSITIVE).ln())
+/// Logarithms of probabilities, which are logits up to a constant per patch. Probabilities of 0, or below by rounding,
+/// count as the smallest normal number, e^−87.
+fn log_probabilities(of: &str, probabilities: &Array2<f32>) -> Result<Array2<f32>> {
+    // `max` takes the other number for NaN, and infinity would come out finite.
+    if let Some(((patch, class), p)) = probabilities.indexed_iter().find(|(_, p)| !p.is_finite()) {
+        let reason = format!("expected probabilities, got {p} for class {class} of patch {patch}");
+        return Err(Error::input(of, reason));
+    }
+    Ok(probabilities.mapv(|p| p.max(f32::MIN_POSITIVE).ln()))
 }
 
 /// Several classifiers of patches as one ([`ensemble_probabilities`]).
@@ -164,13 +169,13 @@ impl<T: PatchClassifier> PatchClassifier for PatchEnsemble<T> {
     }
 
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
-        let logits = |member: &T| {
+        let logits = |(index, member): (usize, &T)| {
             let probabilities = member.classify(patches)?;
             check_probabilities(&probabilities, patches.len(), self.num_classes())?;
-            Ok(log_probabilities(&probabilities))
+            log_probabilities(&format!("member {index}"), &probabilities)
         };
         // One after the other: each member is parallel itself.
-        ensemble_probabilities(&self.members.iter().map(logits).collect::<Result<Vec<_>>>()?, self.over)
+        ensemble_probabilities(&self.members.iter().enumerate().map(logits).collect::<Result<Vec<_>>>()?, self.over)
     }
 }
 
@@ -178,8 +183,8 @@ impl<T: PatchClassifier> PatchClassifier for PatchEnsemble<T> {
 /// what it says about a patch's area ([`resample_map`]), are combined as those of a [`PatchEnsemble`].
 ///
 /// # Errors
-/// [`Error::InvalidInput`] without maps; [`Error::ShapeMismatch`] when they differ in classes or in the photograph's
-/// size; those of [`resample_map`].
+/// [`Error::InvalidInput`] without maps, or for NaN or infinity in one; [`Error::ShapeMismatch`] when they differ in
+/// classes or in the photograph's size; those of [`resample_map`].
 pub fn ensemble_map(maps: &[CoarseMap], over: Standardization) -> Result<CoarseMap> {
     let [first, ..] = maps else {
         return Err(Error::input("maps", "at least one is needed, got none"));
@@ -194,7 +199,7 @@ pub fn ensemble_map(maps: &[CoarseMap], over: Standardization) -> Result<CoarseM
         }
         let probabilities =
             if map.patches == first.patches { per_patch(map) } else { resample_map(map, &first.patches)? };
-        logits.push(log_probabilities(&probabilities));
+        logits.push(log_probabilities(&format!("map {index}"), &probabilities)?);
     }
     let combined = ensemble_probabilities(&logits, over)?;
     let mut result = first.clone();
@@ -297,6 +302,9 @@ mod tests {
         let short = PatchEnsemble::new(vec![Logits(array![[0.0, 1.0]])], over).unwrap();
         assert!(short.classify(&[RgbImage::new(1, 1), RgbImage::new(1, 1)]).is_err());
         assert_eq!(short.members().len(), 1);
+        let broken = PatchEnsemble::new(vec![Logits(array![[0.0, 1.0]]), Logits(array![[0.0, f32::NAN]])], over);
+        let error = broken.unwrap().classify(&[RgbImage::new(1, 1)]).unwrap_err().to_string();
+        assert!(error.contains("got NaN for class 0 of patch 0"), "{error}");
     }
 
     #[test]
@@ -317,6 +325,13 @@ mod tests {
         let undecided = ensemble_map(&[fine.clone(), opposed], Standardization::PerPatch).unwrap();
         assert!(undecided.probabilities.iter().all(|p| (p - 0.5).abs() < 1e-6));
         assert!(ensemble_map(&[], Standardization::PerPatch).is_err());
+        for (broken, grid) in [(f32::NAN, &coarse), (f32::NEG_INFINITY, &fine)] {
+            let mut other = grid.clone();
+            other.probabilities[[1, 0, 0]] = broken;
+            let error = ensemble_map(&[coarse.clone(), other], Standardization::PerPatch).unwrap_err().to_string();
+            let expected = format!("invalid input `map 1`: expected probabilities, got {broken} for class 1 of patch 0");
+            assert_eq!(error, expected);
+        }
         let mut other = fine.clone();
         other.image_size.width = 13;
         let error = ensemble_map(&[fine.clone(), other], Standardization::PerPatch).unwrap_err().to_string();

@@ -56,8 +56,8 @@ impl PromptGroups {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when there is no group named [`PromptGroups::BACKGROUND`] or no other, there are more
-    /// than 255 or two of one name, a group or a prompt is empty, or a prompt occurs twice (whatever its case and
-    /// spaces).
+    /// than 255 or two of one name, a group, its name or a prompt is empty, or a prompt occurs twice (whatever its
+    /// case and spaces).
     pub fn new(groups: impl IntoIterator<Item = (impl Into<String>, Vec<String>)>) -> Result<Self> {
         let groups = groups.into_iter().map(|(name, prompts)| (name.into(), prompts)).collect();
         Self::checked(groups).map_err(|reason| Error::input("prompts", reason))
@@ -145,7 +145,10 @@ impl PromptGroups {
 
     fn checked(groups: Vec<Group>) -> std::result::Result<Self, String> {
         let (mut names, mut seen) = (HashSet::new(), HashSet::new());
-        for (name, prompts) in &groups {
+        for (index, (name, prompts)) in groups.iter().enumerate() {
+            if name.trim().is_empty() {
+                return Err(format!("group {} has an empty name", index + 1));
+            }
             if !names.insert(name) {
                 return Err(format!("the group `{name}` occurs twice"));
             }
@@ -284,12 +287,14 @@ mod tests {
         assert_eq!(text("[background]\nsand\n[kelp]\nSand"), "p.txt:4: the prompt `Sand` is already in line 2");
         assert_eq!(text("[kelp]\na\n[kelp]\nb"), "p.txt:3: the group `kelp` occurs twice");
         assert_eq!(text("[kelp\na"), "p.txt:1: expected `[group]`, got `[kelp`");
+        assert_eq!(text("[background]\nsand\n[ ]\nleaves"), "p.txt:3: expected `[group]`, got `[ ]`");
         assert_eq!(text(""), "p.txt: no group is named `background`");
         assert_eq!(text("[background]\nsand"), "p.txt: 1 groups; expected 2 to 255");
         let json = |text| read("p.json", text).unwrap_err();
         assert!(json("{\n\"background\": 3}").starts_with("p.json:2: invalid type: integer `3`"));
         assert!(json("[]").contains("expected an object with a list of prompts per group"));
         assert!(json(r#"{"background": ["a"], "background": ["b"]}"#).contains("`background` occurs twice"));
+        assert_eq!(json(r#"{"background": ["a"], " ": ["b"]}"#), "p.json: group 2 has an empty name");
         assert!(json(r#"{"background": ["a"], "kelp": []}"#).contains("`kelp` has no prompt"));
         assert!(json(r#"{"background": ["a"], "kelp": ["b", " "]}"#).contains("`kelp` has an empty prompt"));
         assert!(json(r#"{"background": ["a photo"], "kelp": ["A  Photo"]}"#).contains("`A  Photo` occurs twice"));

@@ -100,7 +100,7 @@ proptest! {
             found.labels.iter().zip(&found.similarity).zip(naive(&features, &points, &config))
         {
             // A distance is the root of a difference of squares, which is what rounding leaves its mark on.
-            let size = |value: f64| if euclidean { value * value } else { value };
+            let size = |value: f64| if euclidean { value * value.abs() } else { value };
             let difference = size(f64::from(*best)) - size(best_expected);
             prop_assert!(difference.abs() < 2e-5, "{best} {best_expected}");
             prop_assert!(close || *label == expected, "{label} {expected}");
