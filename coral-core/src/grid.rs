@@ -1,7 +1,7 @@
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassId, Error, LabelMap, Rect, Result, Size, UNLABELED};
+use crate::{Error, LabelMap, Rect, Result, Size, UNLABELED, most_probable};
 
 /// How a photograph is cut into patches.
 ///
@@ -175,12 +175,12 @@ impl CoarseMap {
 
     /// The most probable class of every patch, rows×columns; of equals the one with the lowest id.
     pub fn classes(&self) -> LabelMap {
-        self.best().mapv(|(class, _)| class)
+        self.confident_classes(f32::NEG_INFINITY)
     }
 
     /// The probability of that class, rows×columns.
     pub fn confidence(&self) -> Array2<f32> {
-        self.best().mapv(|(_, probability)| probability)
+        most_probable(self.probabilities.view(), f32::NEG_INFINITY).1
     }
 
     /// The classes, but [`UNLABELED`] where the confidence is below `threshold`.
@@ -197,7 +197,7 @@ impl CoarseMap {
     /// # Ok::<(), coral_core::Error>(())
     /// ```
     pub fn confident_classes(&self, threshold: f32) -> LabelMap {
-        self.best().mapv(|(class, probability)| if probability < threshold { UNLABELED } else { class })
+        most_probable(self.probabilities.view(), threshold).0
     }
 
     /// A class per pixel, H×W, from rows×columns `classes`. Where patches overlap, the one whose centre is nearest
@@ -232,15 +232,6 @@ impl CoarseMap {
         let column: Vec<usize> = (0..width as u32).map(|x| band(&across, x)).collect();
         let row: Vec<usize> = (0..height as u32).map(|y| band(&down, y)).collect();
         Array2::from_shape_fn((height, width), |(y, x)| (row[y] * columns + column[x]) as u32)
-    }
-
-    fn best(&self) -> Array2<(ClassId, f32)> {
-        self.probabilities.map_axis(Axis(0), |column| {
-            column
-                .iter()
-                .enumerate()
-                .fold((0, f32::NEG_INFINITY), |best, (class, &p)| if p > best.1 { (class as ClassId, p) } else { best })
-        })
     }
 }
 

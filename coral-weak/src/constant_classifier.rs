@@ -31,20 +31,42 @@ impl ConstantClassifier {
         Ok(Self { class, num_classes })
     }
 
-    /// A classifier that always answers the class of most photographs; of equals the one with the lowest id.
+    /// A classifier that always answers the most frequent of `labels`; of equals the one with the lowest id.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] without photographs; those of loading one and of [`ConstantClassifier::new`].
-    pub fn majority(photographs: &dyn Dataset<Item = LabeledPhotograph>, num_classes: usize) -> Result<Self> {
+    /// [`Error::InvalidInput`] without labels, or for one that is not below `num_classes`; those of
+    /// [`ConstantClassifier::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_weak::ConstantClassifier;
+    /// assert_eq!(ConstantClassifier::majority_of([2, 1, 2], 3)?.class(), 2);
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn majority_of(labels: impl IntoIterator<Item = ClassId>, num_classes: usize) -> Result<Self> {
         let mut counts = [0usize; 256];
-        for index in 0..photographs.len() {
-            counts[usize::from(photographs.get(index)?.class)] += 1;
+        for label in labels {
+            if usize::from(label) >= num_classes {
+                let reason = format!("one has class {label}; expected a class below {num_classes}");
+                return Err(Error::input("labels", reason));
+            }
+            counts[usize::from(label)] += 1;
         }
         let majority = (0..=255u8).rev().max_by_key(|&class| counts[usize::from(class)]).unwrap_or(0);
         if counts[usize::from(majority)] == 0 {
-            return Err(Error::input("photographs", "at least one is needed, got none"));
+            return Err(Error::input("labels", "at least one is needed, got none"));
         }
         Self::new(majority, num_classes)
+    }
+
+    /// A classifier that always answers the class of most photographs, each of which is loaded for it: where their
+    /// labels are at hand without the pixels, [`ConstantClassifier::majority_of`] is quicker.
+    ///
+    /// # Errors
+    /// Those of loading a photograph and of [`ConstantClassifier::majority_of`].
+    pub fn majority(photographs: &dyn Dataset<Item = LabeledPhotograph>, num_classes: usize) -> Result<Self> {
+        let class = |index| Ok(photographs.get(index)?.class);
+        Self::majority_of((0..photographs.len()).map(class).collect::<Result<Vec<_>>>()?, num_classes)
     }
 
     /// The class.
@@ -89,7 +111,8 @@ mod tests {
         assert_eq!(majority(&[2, 1, 2]).unwrap().class(), 2);
         assert_eq!(majority(&[3, 1, 3, 1]).unwrap().class(), 1);
         assert!(majority(&[]).unwrap_err().to_string().contains("at least one"));
-        assert!(majority(&[4]).unwrap_err().to_string().contains("expected one of 4"));
+        assert!(majority(&[0, 0, 4]).unwrap_err().to_string().contains("class 4; expected a class below 4"));
+        assert!(majority(&[255]).is_err() && ConstantClassifier::majority_of([255], 256).is_err());
         assert!(ConstantClassifier::new(0, 0).is_err() && ConstantClassifier::new(0, 256).is_err());
     }
 }

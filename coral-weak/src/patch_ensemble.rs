@@ -329,7 +329,8 @@ mod tests {
             let mut other = grid.clone();
             other.probabilities[[1, 0, 0]] = broken;
             let error = ensemble_map(&[coarse.clone(), other], Standardization::PerPatch).unwrap_err().to_string();
-            let expected = format!("invalid input `map 1`: expected probabilities, got {broken} for class 1 of patch 0");
+            let expected =
+                format!("invalid input `map 1`: expected probabilities, got {broken} for class 1 of patch 0");
             assert_eq!(error, expected);
         }
         let mut other = fine.clone();

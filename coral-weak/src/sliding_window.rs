@@ -1,12 +1,12 @@
 use coral_core::image::RgbImage;
 use coral_core::{
-    ClassId, Error, LabelMap, PatchClassifier, PatchGrid, ProbMap, Rect, Result, Segmenter, Size, UNLABELED,
+    Error, LabelMap, PatchClassifier, PatchGrid, ProbMap, Rect, Result, Segmenter, Size, UNLABELED, most_probable,
 };
 use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use crate::coarse_inference::in_batches;
-use crate::parallel;
+use crate::parallel::{self, BAND_ROWS};
 
 /// How much a patch says about each of its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -127,10 +127,11 @@ impl<C: PatchClassifier> Segmenter for SlidingWindow<C> {
     }
 }
 
-/// The most probable class of every pixel, the first of equals; [`UNLABELED`] where its probability is below `threshold`.
+/// The most probable class of every pixel, H×W from C×H×W probabilities, the first of equals; [`UNLABELED`] where its
+/// probability is below `threshold`.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for no class or more than 255, or NaN.
+/// [`Error::InvalidInput`] for no class or more than 255, or NaN; [`Error::InvalidParameter`] when `threshold` is NaN.
 ///
 /// # Examples
 /// ```
@@ -144,21 +145,15 @@ pub fn probable_labels(probabilities: &ProbMap, threshold: f32) -> Result<LabelM
     if !(1..=usize::from(UNLABELED)).contains(&classes) {
         return Err(Error::input("probabilities", format!("{classes} classes; expected 1 to {UNLABELED}")));
     }
-    let rows = parallel::map((0..height).collect(), |y| {
-        let mut best = vec![(f32::NEG_INFINITY, 0); width];
-        let mut numbers = true;
-        for class in 0..classes {
-            for (best, &p) in best.iter_mut().zip(probabilities.slice(s![class, y, ..])) {
-                numbers &= !p.is_nan();
-                if p > best.0 {
-                    *best = (p, class as ClassId);
-                }
-            }
-        }
-        numbers.then(|| best.into_iter().map(|(p, class)| if p < threshold { UNLABELED } else { class }))
+    if threshold.is_nan() {
+        return Err(Error::parameter("threshold", "expected a probability, got NaN"));
+    }
+    let bands = parallel::map((0..height).step_by(BAND_ROWS).collect(), |y| {
+        let (labels, highest) = most_probable(probabilities.slice(s![.., y..height.min(y + BAND_ROWS), ..]), threshold);
+        highest.iter().all(|p| !p.is_nan()).then_some(labels)
     });
-    let rows = rows.into_iter().collect::<Option<Vec<_>>>();
-    let labels = rows.ok_or_else(|| Error::input("probabilities", "hold NaN"))?.into_iter().flatten().collect();
+    let bands = bands.into_iter().collect::<Option<Vec<_>>>();
+    let labels = bands.ok_or_else(|| Error::input("probabilities", "hold NaN"))?.into_iter().flatten().collect();
     LabelMap::from_shape_vec((height, width), labels).map_err(Error::model)
 }
 
@@ -235,7 +230,7 @@ mod tests {
     fn labels_are_those_of_the_largest_probability() {
         let mut random = coral_core::SeededRng::new(3);
         let mut probabilities =
-            ProbMap::from_shape_simple_fn((4, 7, 5), || (random.uniform() * 8.0).floor() as f32 / 8.0);
+            ProbMap::from_shape_simple_fn((4, BAND_ROWS + 7, 5), || (random.uniform() * 8.0).floor() as f32 / 8.0);
         for threshold in [0.0, 0.8, 1.0] {
             let labels = probable_labels(&probabilities, threshold).unwrap();
             for ((y, x), &label) in labels.indexed_iter() {
@@ -247,6 +242,7 @@ mod tests {
         }
         probabilities[[3, 6, 4]] = f32::NAN;
         assert!(probable_labels(&probabilities, 0.5).unwrap_err().to_string().contains("hold NaN"));
+        assert!(probable_labels(&ProbMap::zeros((1, 2, 2)), f32::NAN).unwrap_err().to_string().contains("`threshold`"));
         assert!(probable_labels(&ProbMap::zeros((0, 2, 2)), 0.5).is_err());
         assert!(probable_labels(&ProbMap::zeros((256, 1, 1)), 0.5).is_err());
         assert_eq!(probable_labels(&ProbMap::zeros((2, 0, 3)), 0.5).unwrap().dim(), (0, 3));

@@ -1,12 +1,13 @@
 //! The suites of what works on patches and on the cells of photographs.
 
 use image::RgbImage;
-use ndarray::{Array3, ArrayView1, Axis};
+use ndarray::{Array1, Array3, ArrayView1, Axis};
 
 use super::Violations;
 use super::conformance::{Findings, scene};
 use crate::{
-    CellLabeler, ClassId, FeatureMap, GridClassifier, PatchClassifier, PseudoLabeler, SeededRng, Size, UNLABELED,
+    CellLabeler, ClassId, FeatureMap, GridClassifier, PatchClassifier, PseudoLabel, PseudoLabeler, SeededRng, Size,
+    UNLABELED,
 };
 
 /// How far results may differ that are equal but for the order of sums.
@@ -47,36 +48,47 @@ fn fault(row: ArrayView1<'_, f32>) -> Option<String> {
 /// ```
 pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> Result<(), Violations> {
     let mut findings = Findings::default();
-    let (patches, classes) = (patches(size), classifier.num_classes());
+    let classes = classifier.num_classes();
     findings.expect((1..=usize::from(UNLABELED)).contains(&classes), || format!("{classes} classes"));
-    let mut classify = |patches: &[RgbImage]| {
-        let case = format!("{} patches", patches.len());
-        match classifier.classify(patches) {
-            Ok(rows) if rows.dim() == (patches.len(), classes) => return Some(rows),
-            Ok(rows) => findings.expect(false, || format!("{case}: the answer has shape {:?}", rows.dim())),
-            Err(error) => findings.expect(false, || format!("{case}: refused: {error}")),
-        }
-        None
+    let classify = |patches: &[RgbImage]| match classifier.classify(patches) {
+        Ok(rows) if rows.dim() == (patches.len(), classes) => Ok(rows.outer_iter().map(|row| row.to_owned()).collect()),
+        Ok(rows) => Err(format!("the answer has shape {:?}", rows.dim())),
+        Err(error) => Err(format!("refused: {error}")),
     };
-    let (whole, again) = (classify(&patches), classify(&patches));
-    let reversed: Vec<_> = patches.iter().rev().cloned().collect();
-    let (reversed, _) = (classify(&reversed), classify(&[]));
-    let alone: Vec<_> = patches.iter().map(|patch| classify(std::slice::from_ref(patch))).collect();
-    let Some(whole) = whole else { return findings.finish() };
-    for (index, row) in whole.outer_iter().enumerate() {
-        let fault = fault(row);
+    let near = |a: &Array1<f32>, b: &Array1<f32>| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= ROUNDING);
+    let rows = check_answers(&patches(size), &classify, &near, &mut findings);
+    for (index, row) in rows.iter().enumerate() {
+        let fault = fault(row.view());
         findings.expect(fault.is_none(), || format!("patch {index}: {}", fault.unwrap_or_default()));
     }
-    findings.expect(again.is_none_or(|again| again == whole), || "two runs differ".into());
-    let near = |a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= ROUNDING);
-    for (index, row) in whole.outer_iter().enumerate() {
-        let from_end = patches.len() - 1 - index;
-        let same = reversed.as_ref().is_none_or(|reversed| near(reversed.row(from_end), row));
-        findings.expect(same, || format!("patch {index}: the order of patches changes its probabilities"));
-        let same = alone[index].as_ref().is_none_or(|alone| near(alone.row(0), row));
-        findings.expect(same, || format!("patch {index}: other patches change its probabilities"));
-    }
     findings.finish()
+}
+
+/// Checks that there is an answer to every patch, also to no patch, that two runs agree, and that neither the order of
+/// the patches nor the other patches change an answer. Gives the answers.
+fn check_answers<T: PartialEq>(
+    patches: &[RgbImage],
+    answer: &dyn Fn(&[RgbImage]) -> std::result::Result<Vec<T>, String>,
+    same: &dyn Fn(&T, &T) -> bool,
+    findings: &mut Findings,
+) -> Vec<T> {
+    let mut answers = |patches: &[RgbImage]| {
+        let answers = answer(patches);
+        answers.map_err(|fault| findings.expect(false, || format!("{} patches: {fault}", patches.len()))).ok()
+    };
+    let (whole, again, _) = (answers(patches), answers(patches), answers(&[]));
+    let reversed: Vec<_> = patches.iter().rev().cloned().collect();
+    let reversed = answers(&reversed);
+    let alone: Vec<_> = patches.iter().map(|patch| answers(std::slice::from_ref(patch))).collect();
+    let Some(whole) = whole else { return Vec::new() };
+    findings.expect(again.is_none_or(|again| again == whole), || "two runs differ".into());
+    for (index, answer) in whole.iter().enumerate() {
+        let agrees = |other: &Option<Vec<T>>, at: usize| other.as_ref().is_none_or(|other| same(&other[at], answer));
+        let (ordered, single) = (agrees(&reversed, whole.len() - 1 - index), agrees(&alone[index], 0));
+        findings.expect(ordered, || format!("patch {index}: the order of patches changes the answer"));
+        findings.expect(single, || format!("patch {index}: other patches change the answer"));
+    }
+    whole
 }
 
 /// Runs a [`PseudoLabeler`] through its contract: one answer per patch, also for no patch, real classes, a confidence
@@ -87,35 +99,17 @@ pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> R
 /// Every violation found.
 pub fn check_pseudo_labeler(labeler: &dyn PseudoLabeler, size: Size) -> Result<(), Violations> {
     let mut findings = Findings::default();
-    let patches = patches(size);
-    let mut label = |patches: &[RgbImage]| {
-        let case = format!("{} patches", patches.len());
-        match labeler.label(patches) {
-            Ok(labels) if labels.len() == patches.len() => return Some(labels),
-            Ok(labels) => findings.expect(false, || format!("{case}: {} answers", labels.len())),
-            Err(error) => findings.expect(false, || format!("{case}: refused: {error}")),
-        }
-        None
+    let label = |patches: &[RgbImage]| match labeler.label(patches) {
+        Ok(labels) if labels.len() == patches.len() => Ok(labels),
+        Ok(labels) => Err(format!("{} answers", labels.len())),
+        Err(error) => Err(format!("refused: {error}")),
     };
-    let (whole, again) = (label(&patches), label(&patches));
-    let reversed: Vec<_> = patches.iter().rev().cloned().collect();
-    let (reversed, _) = (label(&reversed), label(&[]));
-    let alone: Vec<_> = patches.iter().map(|patch| label(std::slice::from_ref(patch))).collect();
-    let Some(whole) = whole else { return findings.finish() };
-    for (index, label) in whole.iter().enumerate() {
-        let Some(label) = label else { continue };
-        findings.expect(label.class != UNLABELED, || format!("patch {index}: class {UNLABELED}; expected no label"));
-        let confidence = label.confidence;
+    let class = |label: &Option<PseudoLabel>| label.map(|label| label.class);
+    let labels = check_answers(&patches(size), &label, &|a, b| class(a) == class(b), &mut findings);
+    for (index, label) in labels.iter().enumerate() {
+        let Some(PseudoLabel { class, confidence }) = *label else { continue };
+        findings.expect(class != UNLABELED, || format!("patch {index}: class {UNLABELED}; expected no label"));
         findings.expect((0.0..=1.0).contains(&confidence), || format!("patch {index}: confidence {confidence}"));
-    }
-    findings.expect(again.is_none_or(|again| again == whole), || "two runs differ".into());
-    let class = |label: &Option<crate::PseudoLabel>| label.map(|label| label.class);
-    for (index, label) in whole.iter().enumerate() {
-        let from_end = patches.len() - 1 - index;
-        let same = reversed.as_ref().is_none_or(|reversed| class(&reversed[from_end]) == class(label));
-        findings.expect(same, || format!("patch {index}: the order of patches changes its label"));
-        let same = alone[index].as_ref().is_none_or(|alone| class(&alone[0]) == class(label));
-        findings.expect(same, || format!("patch {index}: other patches change its label"));
     }
     findings.finish()
 }
@@ -214,7 +208,7 @@ pub fn check_grid_classifier(classifier: &dyn GridClassifier, size: Size) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FeatureExtractor, LabelMap, PseudoLabel, Result};
+    use crate::{FeatureExtractor, LabelMap, Result};
     use ndarray::Array2;
 
     const SIZE: Size = Size { width: 12, height: 8 };

@@ -80,5 +80,5 @@ fn the_whole_batch_makes_patches_depend_on_each_other() {
     let similarity = TemplateSimilarity::new(Colors, templates, TemplateSimilarityConfig::default()).unwrap();
     let ensemble = PatchEnsemble::new(vec![similarity], Standardization::WholeBatch).unwrap();
     let violations = check_patch_classifier(&ensemble, SIZE).unwrap_err().to_string();
-    assert!(violations.contains("other patches change its probabilities"), "{violations}");
+    assert!(violations.contains("other patches change the answer"), "{violations}");
 }
