@@ -48,11 +48,29 @@ pub(crate) fn in_batches(
     if batch == 0 {
         return Err(Error::parameter("batch", "expected at least 1, got 0"));
     }
+    cut_in_batches(image, patches, batch, |first, cut| {
+        let probabilities = classifier.classify(cut)?;
+        check_probabilities(&probabilities, cut.len(), classifier.num_classes())?;
+        take(first, &probabilities);
+        Ok(())
+    })
+}
+
+/// Patches that are cut at a time where the caller does not say.
+pub(crate) const BATCH: usize = 32;
+
+/// Cuts `batch` patches at a time, at least 1, and hands them over with the index of the first: patches of a large
+/// photograph, and all the more overlapping ones, are not held in memory together.
+pub(crate) fn cut_in_batches(
+    image: &RgbImage,
+    patches: &[Rect],
+    batch: usize,
+    mut take: impl FnMut(usize, &[RgbImage]) -> Result<()>,
+) -> Result<()> {
+    let batch = batch.max(1);
     for (index, chunk) in patches.chunks(batch).enumerate() {
         let cut: Vec<_> = chunk.iter().map(|&patch| cut(image, patch)).collect();
-        let probabilities = classifier.classify(&cut)?;
-        check_probabilities(&probabilities, cut.len(), classifier.num_classes())?;
-        take(index * batch, &probabilities);
+        take(index * batch, &cut)?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use coral_core::image::RgbImage;
@@ -158,15 +159,16 @@ impl<D: Dataset<Item = LabeledPhotograph>> RecordedPatches<D> {
         Ok(cut(&photograph, record.rect))
     }
 
-    /// Keeps as many patches as there is room for.
+    /// Keeps as many more patches as there is room for.
     fn keep(&self, photograph: &RgbImage, records: &[usize]) {
         for &index in records {
             let rect = self.records[index].rect;
             let bytes = usize::try_from(rect.area().saturating_mul(3)).unwrap_or(usize::MAX);
-            let mut kept = self.lock();
-            let fits = kept.bytes.checked_add(bytes).is_some_and(|total| total <= self.config.cache_bytes);
-            if fits && kept.patches.insert(index, cut(photograph, rect)).is_none() {
-                kept.bytes += bytes;
+            let Kept { patches, bytes: used } = &mut *self.lock();
+            let total = used.checked_add(bytes).filter(|&total| total <= self.config.cache_bytes);
+            if let (Some(total), Entry::Vacant(place)) = (total, patches.entry(index)) {
+                place.insert(cut(photograph, rect));
+                *used = total;
             }
         }
     }
@@ -250,6 +252,8 @@ mod tests {
             }
             assert_eq!(count.load(Ordering::Relaxed), loads, "{cache_bytes} bytes");
             check_dataset(&patches, |a, b| a == b).unwrap();
+            let Kept { patches: kept, bytes } = &*patches.lock();
+            assert!(*bytes == 36 * kept.len() && *bytes <= cache_bytes);
         }
     }
 

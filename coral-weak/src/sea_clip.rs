@@ -8,8 +8,9 @@ use coral_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::PatchRecord;
-use crate::coarse_inference::cut;
-use crate::sea_feats::{check_epochs, epoch_seed};
+use crate::coarse_inference::{BATCH, cut_in_batches};
+use crate::epochs::{check_epochs, epoch_seed};
+use crate::photographs::named;
 
 /// Settings of [`seaclip_labels`] and [`SeaClip`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +81,8 @@ impl SeaClipLabels {
 /// background every patch is background and it is not asked. `progress` counts photographs.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] when there is no photograph, one carries [`UNLABELED`], or all labels are of one class;
+/// [`Error::InvalidInput`] when there is no photograph, one carries [`UNLABELED`] or is too small for the grid, the
+/// labeller gives a confidence outside 0..=1 or [`UNLABELED`], or all labels are of one class;
 /// [`Error::ShapeMismatch`] when the labeller does not answer for every patch; those of the grid, of the labeller
 /// and of loading a photograph.
 ///
@@ -129,7 +131,8 @@ impl Labeling<'_> {
             let name = self.photographs.name(photograph)?;
             return Err(Error::input("photographs", format!("{name} has class {UNLABELED}, which means unlabelled")));
         }
-        let rects = self.config.grid.patches(Size::of(&image))?;
+        let rects = self.config.grid.patches(Size::of(&image));
+        let rects = rects.map_err(|error| named(self.photographs, photograph, error))?;
         let background = self.config.background;
         let record =
             |rect, class, alternative, confidence| PatchRecord { photograph, rect, class, alternative, confidence };
@@ -138,7 +141,8 @@ impl Labeling<'_> {
             return Ok(());
         }
         let mut shows_class = false;
-        for (answer, &rect) in self.answers(&image, &rects)?.into_iter().zip(&rects) {
+        let answers = self.answers(&image, &rects).map_err(|error| named(self.photographs, photograph, error))?;
+        for (answer, &rect) in answers.into_iter().zip(&rects) {
             let Some(PseudoLabel { class: group, confidence }) = answer else {
                 labels.abstained += 1;
                 continue;
@@ -159,18 +163,27 @@ impl Labeling<'_> {
 
     /// One answer per patch.
     fn answers(&self, image: &RgbImage, rects: &[Rect]) -> Result<Vec<Option<PseudoLabel>>> {
-        let patches: Vec<_> = rects.iter().map(|&rect| cut(image, rect)).collect();
-        let answers = self.labeler.label(&patches)?;
-        if answers.len() != patches.len() {
-            return Err(Error::shape("pseudo-labels", format!("{} patches", patches.len()), answers.len().to_string()));
-        }
-        match answers.iter().flatten().find(|answer| !(0.0..=1.0).contains(&answer.confidence)) {
-            Some(answer) => {
-                let reason = format!("expected a confidence in 0..=1, got {}", answer.confidence);
-                Err(Error::input("pseudo-labels", reason))
+        let mut answers = Vec::with_capacity(rects.len());
+        cut_in_batches(image, rects, BATCH, |_, patches| {
+            let batch = self.labeler.label(patches)?;
+            if batch.len() != patches.len() {
+                let expected = format!("{} patches", patches.len());
+                return Err(Error::shape("pseudo-labels", expected, batch.len().to_string()));
             }
-            None => Ok(answers),
+            answers.extend(batch);
+            Ok(())
+        })?;
+        for PseudoLabel { class, confidence } in answers.iter().flatten() {
+            if !(0.0..=1.0).contains(confidence) {
+                let reason = format!("expected a confidence in 0..=1, got {confidence}");
+                return Err(Error::input("pseudo-labels", reason));
+            }
+            if *class == UNLABELED {
+                let reason = format!("class {UNLABELED} means unlabelled; expected no label");
+                return Err(Error::input("pseudo-labels", reason));
+            }
         }
+        Ok(answers)
     }
 }
 

@@ -1,13 +1,17 @@
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap,
-    LabeledPhotograph, Progress, Result, SeededRng, TrainGridClassifier, UNLABELED,
+    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, GridClassifier, LabeledPhotograph,
+    Progress, Result, TrainGridClassifier,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Centered, SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates};
+use crate::cell_counts::{CellCounts, CountingLabeler};
+use crate::epochs::{check_epochs, epoch_seed};
+use crate::photographs::{Observed, check_class, check_classes, named};
+use crate::{
+    Centered, FeatureCenter, SimilarityConfig, SimilarityLabeler, TemplateBundler, Templates, refine_templates,
+};
 
 /// Settings of [`SeaFeats`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,29 +47,6 @@ impl Default for SeaFeatsConfig {
     }
 }
 
-/// The labels that patches got while a classifier was trained on them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CellCounts {
-    /// Patches per class.
-    pub labeled: Vec<u64>,
-    /// Patches without label.
-    pub abstained: u64,
-    /// Patches of photographs of other classes that were labelled background.
-    pub relabeled: u64,
-    /// Patches of photographs of other classes than background.
-    pub foreground: u64,
-}
-
-impl CellCounts {
-    /// The share of the patches in photographs of other classes that became background, 0..=1.
-    ///
-    /// A training that works settles at the true share; 0 or 1 throughout says that the features do not tell classes
-    /// apart.
-    pub fn relabeled_share(&self) -> f64 {
-        self.relabeled as f64 / self.foreground.max(1) as f64
-    }
-}
-
 /// What one epoch of [`SeaFeats`] did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeaFeatsEpoch {
@@ -73,8 +54,12 @@ pub struct SeaFeatsEpoch {
     pub epoch: usize,
     /// What the classifier reports.
     pub report: EpochReport,
-    /// The templates that this epoch's labels were taken with (of centred features, if they are).
+    /// The templates that this epoch's labels were taken with: C vectors of the D values of the classifier's features,
+    /// less the centre if there is one, and after all refinements.
     pub templates: Templates,
+    /// What was taken off the L2-normalised features before they were compared: D values; none unless
+    /// [`SeaFeatsConfig::centered`].
+    pub center: Option<FeatureCenter>,
     /// The labels of this epoch.
     pub labels: CellCounts,
     /// Photographs per class.
@@ -156,7 +141,8 @@ impl SeaFeats {
         let _guard = span.enter();
         let num_classes = model.num_classes();
         let background = self.config.similarity.background;
-        let Labeling { photographs: counts, templates, labeler } = self.labeling(&*model, photographs, progress)?;
+        let labeling = self.labeling(&*model, photographs, progress)?;
+        let labeler = labeling.labeler(self.config.similarity)?;
         let counting = CountingLabeler::new(&*labeler, num_classes, background);
         let observed = Observed::new(photographs, progress);
         progress.start(photographs.len() as u64, "training photographs");
@@ -164,7 +150,8 @@ impl SeaFeats {
         progress.finish();
         let (report, labels) = (report?, counting.counts());
         tracing::debug!(loss = report.loss, relabeled = labels.relabeled_share(), "trained");
-        Ok(SeaFeatsEpoch { epoch, report, templates, labels, photographs: counts })
+        let Labeling { photographs, templates, center } = labeling;
+        Ok(SeaFeatsEpoch { epoch, report, templates, center, labels, photographs })
     }
 
     /// What labels cells in the next epoch, by templates of the features that `model` sees now.
@@ -177,7 +164,7 @@ impl SeaFeats {
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
         progress: &dyn Progress,
     ) -> Result<Box<dyn CellLabeler>> {
-        Ok(self.labeling(model, photographs, progress)?.labeler)
+        self.labeling(model, photographs, progress)?.labeler(self.config.similarity)
     }
 
     fn labeling<M: GridClassifier + ?Sized>(
@@ -213,12 +200,7 @@ impl SeaFeats {
         for _ in 0..refinements {
             templates = refine_templates(&templates, &kept, &similarity)?;
         }
-        let labeler = SimilarityLabeler::new(templates.clone(), similarity)?;
-        let labeler: Box<dyn CellLabeler> = match center {
-            Some(center) => Box::new(Centered { center, labeler }),
-            None => Box::new(labeler),
-        };
-        Ok(Labeling { photographs: bundler.photographs().to_vec(), templates, labeler })
+        Ok(Labeling { photographs: bundler.photographs().to_vec(), templates, center })
     }
 }
 
@@ -227,23 +209,17 @@ struct Labeling {
     /// Photographs per class.
     photographs: Vec<u64>,
     templates: Templates,
-    labeler: Box<dyn CellLabeler>,
+    center: Option<FeatureCenter>,
 }
 
-/// Checks the passes of a training loop.
-pub(crate) fn check_epochs(start: usize, epochs: usize) -> Result<()> {
-    if epochs == 0 {
-        return Err(Error::parameter("epochs", "expected at least 1, got 0"));
+impl Labeling {
+    fn labeler(&self, similarity: SimilarityConfig) -> Result<Box<dyn CellLabeler>> {
+        let labeler = SimilarityLabeler::new(self.templates.clone(), similarity)?;
+        Ok(match self.center.clone() {
+            Some(center) => Box::new(Centered { center, labeler }),
+            None => Box::new(labeler),
+        })
     }
-    if start > epochs {
-        return Err(Error::parameter("start_epoch", format!("expected at most `epochs` = {epochs}, got {start}")));
-    }
-    Ok(())
-}
-
-/// The seed of one epoch: does not depend on the epochs before, so that a training can be resumed.
-pub(crate) fn epoch_seed(seed: u64, epoch: usize) -> u64 {
-    SeededRng::stream(seed, epoch as u64).bits()
 }
 
 /// The mean feature vectors of all photographs, by class. `progress` counts photographs.
@@ -277,10 +253,7 @@ fn bundle<E: FeatureExtractor + ?Sized>(
         let photograph = photographs.get(index)?;
         check_class(photographs, index, photograph.class, num_classes)?;
         let features = extractor.extract(&photograph.image)?;
-        bundler.add(&features, photograph.class).map_err(|error| match (error, photographs.name(index)) {
-            (Error::InvalidInput { what, reason }, Ok(name)) => Error::input(what, format!("{name}: {reason}")),
-            (error, _) => error,
-        })?;
+        bundler.add(&features, photograph.class).map_err(|error| named(photographs, index, error))?;
         keep(features, photograph.class);
         progress.advance(1);
         Ok(())
@@ -289,124 +262,4 @@ fn bundle<E: FeatureExtractor + ?Sized>(
     let added = (0..photographs.len()).try_for_each(&mut add);
     progress.finish();
     added.map(|()| bundler)
-}
-
-/// Checks that a photograph's class is one of the classifier's.
-pub(crate) fn check_class(
-    photographs: &dyn Dataset<Item = LabeledPhotograph>,
-    index: usize,
-    class: ClassId,
-    num_classes: usize,
-) -> Result<()> {
-    if usize::from(class) < num_classes {
-        return Ok(());
-    }
-    let name = photographs.name(index)?;
-    let reason = format!("{name} has class {class}; expected a class below {num_classes}");
-    Err(Error::input("photographs", reason))
-}
-
-/// Checks that every class, the background among them, has photographs.
-fn check_classes(photographs: &[u64], background: ClassId) -> Result<()> {
-    let fail = |reason: String| Err(Error::input("photographs", reason));
-    if usize::from(background) >= photographs.len() {
-        let reason = format!("{background} is past the classifier's {} classes", photographs.len());
-        return Err(Error::parameter("background", reason));
-    }
-    if photographs.len() == 1 {
-        return Err(Error::parameter("num_classes", "the classifier has one class; expected background and another"));
-    }
-    if photographs[usize::from(background)] == 0 {
-        return fail(format!("none is labelled background (class {background}); its template needs at least one"));
-    }
-    let present = photographs.iter().filter(|&&count| count > 0).count();
-    if present == 1 {
-        return fail("all have the same class; expected background and at least one other".into());
-    }
-    match photographs.iter().position(|&count| count == 0) {
-        Some(class) => fail(format!("none has class {class}; every class of the classifier needs at least one")),
-        None => Ok(()),
-    }
-}
-
-/// Passes labels on and counts them.
-struct CountingLabeler<'a> {
-    labeler: &'a dyn CellLabeler,
-    background: ClassId,
-    labeled: Vec<AtomicU64>,
-    abstained: AtomicU64,
-    relabeled: AtomicU64,
-    foreground: AtomicU64,
-}
-
-impl<'a> CountingLabeler<'a> {
-    fn new(labeler: &'a dyn CellLabeler, num_classes: usize, background: ClassId) -> Self {
-        let zero = AtomicU64::default;
-        let labeled = (0..num_classes).map(|_| zero()).collect();
-        Self { labeler, background, labeled, abstained: zero(), relabeled: zero(), foreground: zero() }
-    }
-
-    fn counts(&self) -> CellCounts {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        CellCounts {
-            labeled: self.labeled.iter().map(read).collect(),
-            abstained: read(&self.abstained),
-            relabeled: read(&self.relabeled),
-            foreground: read(&self.foreground),
-        }
-    }
-}
-
-impl CellLabeler for CountingLabeler<'_> {
-    fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap> {
-        let labels = self.labeler.label_cells(features, class)?;
-        let add = |count: &AtomicU64| _ = count.fetch_add(1, Ordering::Relaxed);
-        for &label in &labels {
-            match self.labeled.get(usize::from(label)) {
-                Some(count) => add(count),
-                None if label == UNLABELED => add(&self.abstained),
-                None => {}
-            }
-            if class != self.background {
-                add(&self.foreground);
-                if label == self.background {
-                    add(&self.relabeled);
-                }
-            }
-        }
-        Ok(labels)
-    }
-}
-
-/// Reports the photographs that are loaded, the first time: a classifier may ask for one several times.
-struct Observed<'a> {
-    photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
-    progress: &'a dyn Progress,
-    seen: Vec<AtomicBool>,
-}
-
-impl<'a> Observed<'a> {
-    fn new(photographs: &'a dyn Dataset<Item = LabeledPhotograph>, progress: &'a dyn Progress) -> Self {
-        Self { photographs, progress, seen: (0..photographs.len()).map(|_| AtomicBool::new(false)).collect() }
-    }
-}
-
-impl Dataset for Observed<'_> {
-    type Item = LabeledPhotograph;
-
-    fn len(&self) -> usize {
-        self.photographs.len()
-    }
-
-    fn get(&self, index: usize) -> Result<LabeledPhotograph> {
-        let photograph = self.photographs.get(index)?;
-        if self.seen.get(index).is_some_and(|seen| !seen.swap(true, Ordering::Relaxed)) {
-            self.progress.advance(1);
-        }
-        Ok(photograph)
-    }
-
-    fn name(&self, index: usize) -> Result<String> {
-        self.photographs.name(index)
-    }
 }

@@ -6,8 +6,8 @@ use coral_core::{
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::coarse_inference::cut;
-use crate::sea_feats::check_class;
+use crate::coarse_inference::{BATCH, cut_in_batches};
+use crate::photographs::{check_class, named};
 use crate::softmax::softmax;
 use crate::zero_shot::{encode, first_highest};
 use crate::{TemplateBundler, Templates};
@@ -132,13 +132,17 @@ pub fn patch_templates(
     let added = (0..photographs.len()).try_for_each(|index| {
         let LabeledPhotograph { image, class } = photographs.get(index)?;
         check_class(photographs, index, class, num_classes)?;
-        let patches: Vec<_> = grid.patches(Size::of(&image))?.into_iter().map(|rect| cut(&image, rect)).collect();
-        let embeddings = encode(encoder, &patches)?;
-        let bundler = match &mut bundler {
-            Some(bundler) => bundler,
-            none => none.insert(TemplateBundler::new(num_classes, embeddings.ncols())?),
-        };
-        bundler.add_vectors(embeddings.view(), class)?;
+        let name = |error| named(photographs, index, error);
+        let patches = grid.patches(Size::of(&image)).map_err(name)?;
+        cut_in_batches(&image, &patches, BATCH, |_, patches| {
+            let embeddings = encode(encoder, patches)?;
+            let bundler = match &mut bundler {
+                Some(bundler) => bundler,
+                none => none.insert(TemplateBundler::new(num_classes, embeddings.ncols())?),
+            };
+            bundler.add_vectors(embeddings.view(), class)
+        })
+        .map_err(name)?;
         progress.advance(1);
         Ok(())
     });
