@@ -198,6 +198,11 @@ pub trait TrainPatchClassifier: PatchClassifier {
 pub trait TrainGridClassifier: GridClassifier {
     /// One pass over `photographs`, in an order drawn from `seed`, on the labels that `labeler` gives to their features.
     ///
+    /// The labeller gets what [`FeatureExtractor::extract`] gives for the whole photograph before the pass: D×h×w
+    /// features by the weights as they were then, in inference mode, without augmentation. Labels that followed every
+    /// step could lead the classifier astray, and the labeller's templates are of those features. A cell that it leaves
+    /// [`UNLABELED`](crate::UNLABELED) does not count for the loss.
+    ///
     /// # Errors
     /// When a photograph cannot be loaded, the labeller fails, or a trainable variable gets no gradient.
     fn fit_epoch(

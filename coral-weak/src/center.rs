@@ -102,7 +102,8 @@ fn inverse_length(map: &FeatureMap, (y, x): (usize, usize)) -> f64 {
     if square > 0.0 { square.sqrt().recip() } else { 0.0 }
 }
 
-/// Labels cells by their centred features.
+/// Labels cells by their centred features: an h×w label map for D×h×w features, as `labeler` gives it for what
+/// [`FeatureCenter::apply`] leaves of them.
 #[derive(Debug, Clone)]
 pub struct Centered<L> {
     /// What is taken off.

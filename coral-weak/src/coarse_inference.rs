@@ -2,7 +2,8 @@ use coral_core::image::{RgbImage, imageops};
 use coral_core::{CoarseMap, Error, GridClassifier, PatchClassifier, PatchGrid, Rect, Result, Size};
 use ndarray::{Array2, Array3, ArrayView1, indices, s};
 
-/// Cuts a photograph into the patches of `grid` and classifies `batch` of them at a time.
+/// Cuts a photograph into the rows×columns patches of `grid` and classifies `batch` of them at a time: C×rows×columns
+/// probabilities.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] when `batch` is 0; the errors of [`PatchGrid::patches`] (the photograph is too small)

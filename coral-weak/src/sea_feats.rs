@@ -71,7 +71,8 @@ pub struct SeaFeatsEpoch {
 /// Every epoch takes the classifier's own features of all photographs, averages them to one template per class, and
 /// then trains the classifier on labels that each patch gets by comparing its features with two templates: that of
 /// its photograph's class and that of the background ([`similarity_labels`](crate::similarity_labels)). Photographs
-/// labelled as background are needed.
+/// labelled as background are needed. Two options are not in the paper: [`SeaFeatsConfig::centered`] and
+/// [`SeaFeatsConfig::refinements`].
 ///
 /// # Examples
 /// ```
@@ -126,10 +127,13 @@ impl SeaFeats {
         Ok(epochs)
     }
 
-    /// Runs one epoch: features and templates of all photographs, then one pass of training.
+    /// Runs one epoch: features and templates of all photographs, then one pass of training. `progress` counts
+    /// photographs, of each of the two.
     ///
     /// # Errors
-    /// Those of [`bundle_templates`], before any training; those of the classifier.
+    /// Before any training, those of [`bundle_templates`]; [`Error::InvalidInput`] when a class, the background among
+    /// them, has no photograph; [`Error::InvalidParameter`] when the background is past the classifier's classes or it
+    /// has one alone. Then those of [`TrainGridClassifier::fit_epoch`].
     pub fn epoch<M: TrainGridClassifier + ?Sized>(
         &self,
         model: &mut M,
@@ -154,10 +158,11 @@ impl SeaFeats {
         Ok(SeaFeatsEpoch { epoch, report, templates, center, labels, photographs })
     }
 
-    /// What labels cells in the next epoch, by templates of the features that `model` sees now.
+    /// What labels cells in the next epoch, by templates of the D×h×w features that `model` sees now. `progress` counts
+    /// photographs.
     ///
     /// # Errors
-    /// As [`SeaFeats::epoch`].
+    /// Those of [`SeaFeats::epoch`] before any training.
     pub fn cell_labeler<M: GridClassifier + ?Sized>(
         &self,
         model: &M,
@@ -222,11 +227,13 @@ impl Labeling {
     }
 }
 
-/// The mean feature vectors of all photographs, by class. `progress` counts photographs.
+/// The mean feature vectors of all photographs, by class: C of D values. `progress` counts photographs.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] naming the photograph whose class is past the last or whose features hold NaN, or when
-/// there is no photograph; the errors of `extractor` and of loading a photograph.
+/// there is no photograph; [`Error::ShapeMismatch`] when features do not have the length that `extractor` promises;
+/// [`Error::InvalidParameter`] for no class, more than 255, or no feature; the errors of `extractor` and of loading a
+/// photograph.
 pub fn bundle_templates<E: FeatureExtractor + ?Sized>(
     extractor: &E,
     num_classes: usize,

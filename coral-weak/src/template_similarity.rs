@@ -111,15 +111,15 @@ impl<E: ImageEncoder> TemplateSimilarity<E> {
     }
 }
 
-/// The templates of classes in an encoder's space: the mean embedding of the patches of all photographs of a class.
-/// `progress` counts photographs.
+/// The templates of classes in an encoder's space: the mean of the L2-normalised embeddings, D values, of the patches of
+/// all photographs of each of C = `num_classes` classes. `progress` counts photographs.
 ///
 /// Patches of a photograph that show something else, like background, go into its class's template, too; photographs
 /// of background keep the difference.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] when there is no photograph or one has a class of `num_classes` or higher; those of the
-/// grid, the encoder and of loading a photograph.
+/// [`Error::InvalidInput`] when there is no photograph, or naming one that has a class of `num_classes` or higher or is
+/// too small for the grid; those of the grid, the encoder and of loading a photograph.
 pub fn patch_templates(
     encoder: &dyn ImageEncoder,
     photographs: &dyn Dataset<Item = LabeledPhotograph>,

@@ -146,7 +146,7 @@ pub(crate) fn cell_features(features: &FeatureMap) -> Result<Array2<f32>> {
 /// Collects the [`Templates`] of classes from photographs with one label each ("bundling"): the mean of the
 /// L2-normalised feature vectors of all cells of all photographs of a class.
 ///
-/// Memory does not grow with the photographs. Parts of a set can be bundled apart and merged.
+/// Holds C×D sums: memory does not grow with the photographs. Parts of a set can be bundled apart and merged.
 ///
 /// # Examples
 /// ```

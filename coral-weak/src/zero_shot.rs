@@ -93,7 +93,9 @@ pub fn prompt_group_labels(
         return Err(Error::input("similarities", reason));
     }
     let label = |similarities: ndarray::ArrayView1<'_, f32>| {
-        let mut probabilities = similarities.mapv(|cosine| config.scale * cosine);
+        // Scaled as differences, which cannot overflow to infinity above.
+        let best = similarities.fold(f32::NEG_INFINITY, |best, &cosine| best.max(cosine));
+        let mut probabilities = similarities.mapv(|cosine| config.scale * (cosine - best));
         softmax(&mut probabilities);
         let mut summed = vec![0.0f32; groups.len()];
         group_of.iter().zip(&probabilities).for_each(|(&group, p)| summed[usize::from(group)] += p);
@@ -153,7 +155,7 @@ impl<I> ZeroShotLabeler<I> {
         Self::from_embeddings(images, prompts, groups, config)
     }
 
-    /// A labeller by P×D embeddings of the prompts of `groups`, unit rows.
+    /// A labeller by P×D embeddings of the prompts of `groups`, of which only the directions count.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] naming the field; [`Error::ShapeMismatch`] unless there is a row per prompt,
@@ -173,7 +175,7 @@ impl<I> ZeroShotLabeler<I> {
         if prompts.is_empty() || prompts.iter().any(|value| !value.is_finite()) {
             return Err(Error::input("text embeddings", "are empty or hold NaN or infinity"));
         }
-        Ok(Self { images, prompts, groups, config })
+        Ok(Self { images, prompts: unit_rows(prompts), groups, config })
     }
 
     /// The prompts.
@@ -187,13 +189,24 @@ impl<I: ImageEncoder> PseudoLabeler for ZeroShotLabeler<I> {
         if patches.is_empty() {
             return Ok(Vec::new());
         }
-        let embeddings = encode(&self.images, patches)?;
+        let embeddings = unit_rows(encode(&self.images, patches)?);
         if embeddings.ncols() != self.prompts.ncols() {
             let expected = format!("{} values, as those of the texts", self.prompts.ncols());
             return Err(Error::shape("image embeddings", expected, embeddings.ncols().to_string()));
         }
         prompt_group_labels(embeddings.dot(&self.prompts.t()).view(), &self.groups, &self.config)
     }
+}
+
+/// Rows of length 1, so that their products are cosines; rows of zeros stay.
+fn unit_rows(mut rows: Array2<f32>) -> Array2<f32> {
+    for mut row in rows.outer_iter_mut() {
+        let length = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            row.mapv_inplace(|value| (f64::from(value) / length) as f32);
+        }
+    }
+    rows
 }
 
 /// Embeds patches, and checks that there is one embedding per patch.
@@ -238,6 +251,26 @@ mod tests {
         assert_eq!(labels[0], None);
         let label = labels[1].unwrap();
         assert!(label.class == 0 && (label.confidence - 2.0 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn lengths_and_scales_do_not_matter() {
+        let prompts = array![[0.0, 3.0], [8.0, 6.0], [-5.0, 0.0]];
+        let label = |factor: f32, image: Array2<f32>| {
+            let config = ZeroShotConfig { scale: 3.0, ..Default::default() };
+            let labeler = ZeroShotLabeler::from_embeddings(Fixed(image), &prompts * factor, groups(), config).unwrap();
+            labeler.label(&[RgbImage::new(1, 1)]).unwrap()[0].unwrap()
+        };
+        // Those of the cosines 0.8, 0.96 and -0.6.
+        let e = [0.8f64, 0.96, -0.6].map(|cosine| (3.0 * cosine).exp());
+        let expected = (e[0] + e[1]) / e.iter().sum::<f64>();
+        for (factor, image) in [(1.0, array![[0.6, 0.8]]), (0.01, array![[60.0, 80.0]])] {
+            let PseudoLabel { class, confidence } = label(factor, image);
+            assert!(class == 0 && (f64::from(confidence) - expected).abs() < 1e-5, "{confidence} for {expected}");
+        }
+        let config = ZeroShotConfig { scale: f32::MAX, ..Default::default() };
+        let labels = prompt_group_labels(array![[-2.0, 1.0, 2.0]].view(), &groups(), &config).unwrap();
+        assert_eq!(labels, [Some(PseudoLabel { class: 1, confidence: 1.0 })]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> R
         Err(error) => Err(format!("refused: {error}")),
     };
     let near = |a: &Array1<f32>, b: &Array1<f32>| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= ROUNDING);
-    let rows = check_answers(&patches(size), &classify, &near, &mut findings);
+    let rows = check_answers(&patches(size), classify, near, &mut findings);
     for (index, row) in rows.iter().enumerate() {
         let fault = fault(row.view());
         findings.expect(fault.is_none(), || format!("patch {index}: {}", fault.unwrap_or_default()));
@@ -68,8 +68,8 @@ pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> R
 /// the patches nor the other patches change an answer. Gives the answers.
 fn check_answers<T: PartialEq>(
     patches: &[RgbImage],
-    answer: &dyn Fn(&[RgbImage]) -> std::result::Result<Vec<T>, String>,
-    same: &dyn Fn(&T, &T) -> bool,
+    answer: impl Fn(&[RgbImage]) -> std::result::Result<Vec<T>, String>,
+    same: impl Fn(&T, &T) -> bool,
     findings: &mut Findings,
 ) -> Vec<T> {
     let mut answers = |patches: &[RgbImage]| {
@@ -105,7 +105,7 @@ pub fn check_pseudo_labeler(labeler: &dyn PseudoLabeler, size: Size) -> Result<(
         Err(error) => Err(format!("refused: {error}")),
     };
     let class = |label: &Option<PseudoLabel>| label.map(|label| label.class);
-    let labels = check_answers(&patches(size), &label, &|a, b| class(a) == class(b), &mut findings);
+    let labels = check_answers(&patches(size), label, |a, b| class(a) == class(b), &mut findings);
     for (index, label) in labels.iter().enumerate() {
         let Some(PseudoLabel { class, confidence }) = *label else { continue };
         findings.expect(class != UNLABELED, || format!("patch {index}: class {UNLABELED}; expected no label"));

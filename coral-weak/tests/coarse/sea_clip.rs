@@ -1,11 +1,15 @@
 use std::ops::ControlFlow;
 
 use coral_core::image::RgbImage;
+use coral_core::image::imageops::crop_imm;
+use coral_core::ndarray::Array2;
 use coral_core::{
-    CountingProgress, EpochReport, NoProgress, PatchGrid, PseudoLabel, PseudoLabeler, Result, TrainPatchClassifier,
+    CountingProgress, EpochReport, ImageEncoder, NoProgress, PatchGrid, PseudoLabel, PseudoLabeler, Result, Size,
+    TrainPatchClassifier,
 };
 use coral_weak::{
-    RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaClipLabels, Targets, seaclip_labels,
+    RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaClipLabels, Targets, TemplateBundler,
+    patch_templates, seaclip_labels,
 };
 
 use crate::seagrass::{CLASSES, ColorModel, Seabed, mean_color};
@@ -109,6 +113,51 @@ fn patches_in_doubt_are_left_out() {
     assert_eq!(labels(&mislabeled, &SURE).unwrap().without_class, [2]);
 }
 
+/// Colours of patches, few at a time.
+struct Frugal;
+
+impl ImageEncoder for Frugal {
+    fn encode_images(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
+        assert!(patches.len() <= 40, "{} patches at a time", patches.len());
+        Ok(Array2::from_shape_fn((patches.len(), 3), |(index, channel)| mean_color(&patches[index])[channel]))
+    }
+}
+
+impl PseudoLabeler for Frugal {
+    fn label(&self, patches: &[RgbImage]) -> Result<Vec<Option<PseudoLabel>>> {
+        assert!(patches.len() <= 40, "{} patches at a time", patches.len());
+        SURE.label(patches)
+    }
+}
+
+#[test]
+fn photographs_of_many_patches_are_cut_in_parts() {
+    let seabed = Seabed::typical(7);
+    let fine = PatchGrid::Split { rows: 12, columns: 16 };
+    let config = SeaClipConfig { grid: fine, ..config() };
+    let ours = seaclip_labels(&seabed, &Frugal, &config, &NoProgress).unwrap();
+    assert_eq!(ours.records.len(), 13 * 12 * 16);
+    let mut bundler = TemplateBundler::new(CLASSES, 3).unwrap();
+    for (photograph, records) in seabed.photographs.iter().zip(ours.records.chunks(12 * 16)) {
+        let rects = fine.patches(Size::of(&photograph.image)).unwrap();
+        assert!(records.iter().map(|record| record.rect).eq(rects.iter().copied()));
+        let patches: Vec<_> =
+            rects.iter().map(|r| crop_imm(&photograph.image, r.x, r.y, r.width, r.height).to_image()).collect();
+        for (record, answer) in records.iter().zip(SURE.label(&patches).unwrap()) {
+            let background = photograph.class == 0 || answer.unwrap().class == 1;
+            assert_eq!(record.class, if background { 0 } else { photograph.class });
+        }
+        let colors = Array2::from_shape_fn((patches.len(), 3), |(index, d)| mean_color(&patches[index])[d]);
+        bundler.add_vectors(colors.view(), photograph.class).unwrap();
+    }
+    let (templates, expected) = (patch_templates(&Frugal, &seabed, CLASSES, &fine, &NoProgress), bundler.finish());
+    let (templates, expected) = (templates.unwrap(), expected.unwrap());
+    for class in 0..CLASSES as u8 {
+        let pairs = templates.get(class).unwrap().iter().zip(expected.get(class).unwrap());
+        assert!(pairs.into_iter().all(|(ours, expected)| (ours - expected).abs() < 1e-6));
+    }
+}
+
 #[test]
 fn unusable_input_is_refused() {
     let text = |seabed: &Seabed, labeler: &dyn PseudoLabeler| labels(seabed, labeler).unwrap_err().to_string();
@@ -127,8 +176,11 @@ fn unusable_input_is_refused() {
     assert!(text(&seabed, &Fixed(vec![None; 3])).contains("expected shape 12 patches, got 3"));
     let nan = Some(PseudoLabel { class: 0, confidence: f32::NAN });
     assert!(text(&seabed, &Fixed(vec![nan; 12])).contains("confidence in 0..=1, got NaN"));
+    let unlabeled = Some(PseudoLabel { class: 255, confidence: 0.5 });
+    assert!(text(&seabed, &Fixed(vec![unlabeled; 12])).contains("photograph 1: class 255 means unlabelled"));
     let fine = SeaClipConfig { grid: PatchGrid::Split { rows: 25, columns: 1 }, ..config() };
-    assert!(seaclip_labels(&seabed, &SURE, &fine, &NoProgress).unwrap_err().to_string().contains("too small"));
+    let error = seaclip_labels(&seabed, &SURE, &fine, &NoProgress).unwrap_err().to_string();
+    assert!(error.contains("photograph 0: a 32x24 photograph is too small"), "{error}");
     assert!(SeaClip::new(SeaClipConfig { epochs: 0, ..config() }).is_err());
     assert!(SeaClip::new(SeaClipConfig { background_group: 255, ..config() }).is_err());
     let none = RecordedPatches::new(&seabed, vec![], CLASSES, Default::default()).unwrap();
