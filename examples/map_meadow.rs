@@ -23,7 +23,8 @@ use coral_core::{
     ClassSet, CoarseMap, Error, LabelMap, PatchClassifier, PatchGrid, Progress, Rect, Result, Segmenter, Size,
 };
 use coral_examples::{
-    Bar, CoarseCover, EarlierSettings, about_photograph, make_folder, photographs, print_text, write_settings,
+    Bar, CoarseCover, EarlierSettings, ModelFile, about_photograph, make_folder, photographs, print_text,
+    write_settings,
 };
 use coral_io::{
     CoarseStyle, Resize, image_size, overlay_coarse_map, read_class_set, read_coarse_map, read_image, read_label_map,
@@ -36,7 +37,6 @@ use coral_weak::{
     grid_map, probable_labels,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Patches that are classified at a time.
 const BATCH: usize = 16;
@@ -155,20 +155,6 @@ struct Settings {
     confidence: f32,
     classes: ClassSet,
     max_side: Option<u32>,
-}
-
-#[derive(Debug, Serialize)]
-struct ModelFile {
-    file: String,
-    sha256: String,
-}
-
-impl ModelFile {
-    fn new(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), sha256 })
-    }
 }
 
 /// The maps of a photograph.

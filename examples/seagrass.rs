@@ -7,7 +7,9 @@
 //!
 //! Without arguments it draws synthetic meadows and trains a small network. `--data` names a folder with one folder of
 //! photographs per class, one of them the background; it trains the networks of the paper (hours to days on a CPU;
-//! `--small` takes the small ones) and goes on where an interrupted run stopped.
+//! `--small` takes the small ones) and goes on where an interrupted run stopped. The states of its trainings stand beside
+//! the results with what they depend on (`STAGE.training.safetensors`, `STAGE.training.json`); a run on other
+//! photographs or with other settings is refused as long as they are there. Synthetic runs neither write nor read any.
 //!
 //! Writes to `out/seagrass/`: both classifiers (`seafeats.safetensors`, `seaclip.safetensors`), the held-out
 //! photographs (`test/`), a map of each (`map_N.png`, `map_N.csv`), and `scores.csv`.
@@ -18,8 +20,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::{Dataset, Error, LabeledPhotograph, PatchClassifier, PseudoLabeler, Result, TextEncoder};
 use coral_examples::meadow_survey::{
-    ColorWords, Experiment, Method, Plan, Scores, Survey, folder_survey, score_table, synthetic_survey, write_maps,
-    write_scores,
+    ColorWords, Experiment, Method, Plan, Scores, Sources, States, Survey, TrainingSettings, folder_survey,
+    score_table, synthetic_survey, write_maps, write_scores,
 };
 use coral_examples::{make_folder, print_text};
 use coral_models::ClipEncoder;
@@ -79,8 +81,12 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<String> {
     make_folder(&arguments.out)?;
     let plan = if arguments.data.is_none() || arguments.small { Plan::small() } else { Plan::published() };
+    let groups = match &arguments.prompts {
+        Some(path) => PromptGroups::read(path)?,
+        None => PromptGroups::seaclip(),
+    };
     match &arguments.data {
-        None => train(arguments, &plan, synthetic_survey(arguments.seed, &plan)?),
+        None => train(arguments, &plan, &synthetic_survey(arguments.seed, &plan)?, (groups, None)),
         Some(root) => {
             let survey = folder_survey(
                 root,
@@ -88,7 +94,16 @@ fn run(arguments: &Arguments) -> Result<String> {
                 (arguments.max_side, arguments.skip_corrupt),
                 arguments.test_patches.as_deref(),
             )?;
-            train(arguments, &plan, survey)
+            let sources = Sources {
+                data: root,
+                max_side: arguments.max_side,
+                encoder: arguments.encoder.as_deref(),
+                clip: arguments.clip.as_deref(),
+                prompts: &groups,
+                seed: arguments.seed,
+            };
+            let states = States::open(&arguments.out, &TrainingSettings::new(&sources, &plan, &survey)?)?;
+            train(arguments, &plan, &survey, (groups, Some(&states)))
         }
     }
 }
@@ -96,14 +111,11 @@ fn run(arguments: &Arguments) -> Result<String> {
 fn train<D: Dataset<Item = LabeledPhotograph>>(
     arguments: &Arguments,
     plan: &Plan,
-    survey: Survey<D>,
+    survey: &Survey<D>,
+    (groups, states): (PromptGroups, Option<&States>),
 ) -> Result<String> {
-    let groups = match &arguments.prompts {
-        Some(path) => PromptGroups::read(path)?,
-        None => PromptGroups::seaclip(),
-    };
     let labeler = zero_shot(arguments, groups)?;
-    let experiment = Experiment { survey: &survey, plan, seed: arguments.seed, out: &arguments.out };
+    let experiment = Experiment { survey, plan, seed: arguments.seed, states };
     let encoder = experiment.encoder(arguments.encoder.as_deref())?;
     let seafeats = experiment.seafeats(&encoder)?;
     let (seaclip, relabeled) = experiment.seaclip(&encoder, &*labeler)?;
@@ -122,9 +134,9 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let scores = methods.iter().map(|method| survey.score(*method)).collect::<Result<Vec<Option<Scores>>>>()?;
     let scores: Vec<Scores> = scores.into_iter().flatten().collect();
     write_scores(&arguments.out.join("scores.csv"), &scores, &survey.classes)?;
-    write_maps(&arguments.out, &survey, plan, &ensemble)?;
+    write_maps(&arguments.out, survey, plan, &ensemble)?;
     let labels = experiment.label_scores(&seafeats, &*labeler)?;
-    Ok(report(arguments, &survey, (&labels, &scores), relabeled))
+    Ok(report(arguments, survey, (&labels, &scores), relabeled))
 }
 
 /// CLIP, or the stand-in.

@@ -10,7 +10,7 @@ use coral_models::{Checkpoint, ResNetClassifier, SimClr};
 use coral_weak::{RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig};
 
 use super::survey::{TruePatches, cut, one_hot};
-use super::{Plan, Scores, Survey};
+use super::{Plan, Scores, Stage, States, Survey};
 use crate::Bar;
 
 /// One run: what is trained, on what and how.
@@ -22,15 +22,16 @@ pub struct Experiment<'a, D> {
     pub plan: &'a Plan,
     /// Of everything random.
     pub seed: u64,
-    /// Where the state of a long training is kept, to go on after a kill.
-    pub out: &'a Path,
+    /// Where the states of trainings are kept, to go on after a kill; none of short ones, which start anew.
+    pub states: Option<&'a States>,
 }
 
 impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// An encoder trained by SimCLR on the patches of all photographs, without labels.
     ///
     /// # Errors
-    /// When a photograph cannot be read or `start`, a checkpoint, holds another network.
+    /// When a photograph cannot be read, `start`, a checkpoint, holds another network, or a state that is there is damaged
+    /// or of another network.
     pub fn encoder(&self, start: Option<&Path>) -> Result<SimClr> {
         let config = self.plan.simclr.clone();
         let mut simclr = match start {
@@ -39,13 +40,12 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         };
         let bar = Bar::new();
         let patches = Unlabeled::new(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?);
-        let state = self.out.join("simclr.training.safetensors");
-        let first = if state.exists() { simclr.resume(&state)? } else { 0 };
+        let first = self.earlier(Stage::SimClr, |state| simclr.resume(state))?;
         bar.start(self.plan.simclr_epochs, "SimCLR epochs");
         bar.advance(first);
         for epoch in first..self.plan.simclr_epochs {
             simclr.fit_epoch(&patches, self.epoch_seed(1, epoch))?;
-            self.keep(|| simclr.save_training(&state, &(epoch + 1)))?;
+            self.keep(Stage::SimClr, |state| simclr.save_training(state, &(epoch + 1)))?;
             bar.advance(1);
         }
         bar.finish();
@@ -55,7 +55,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// SeaFeats: labels from templates of the network's own features.
     ///
     /// # Errors
-    /// When a photograph cannot be read, or a class has none.
+    /// When a photograph cannot be read, a class has none, or a state that is there is damaged or of another network.
     pub fn seafeats(&self, encoder: &SimClr) -> Result<ResNetClassifier> {
         let mut model = ResNetClassifier::new(self.plan.seafeats(self.class_names()), self.seed, &Device::Cpu)?;
         model.copy_encoder(encoder.parameters())?;
@@ -64,13 +64,12 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
             .trainer_mut()
             .optimizer_mut()
             .scale_learning_rate(|name| if name.starts_with("head.") { 1.0 } else { rate })?;
-        let state = self.out.join("seafeats.training.safetensors");
-        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
+        let start_epoch = self.earlier(Stage::SeaFeats, |state| model.resume(state))?;
         let loop_config =
             SeaFeatsConfig { epochs: self.plan.epochs, start_epoch, seed: self.seed, ..self.plan.seafeats_labels };
         let bar = Bar::new();
         SeaFeats::new(loop_config)?.fit(&mut model, &self.survey.train, &bar, |epoch, model: &ResNetClassifier| {
-            self.keep(|| model.save_training(&state, &(epoch.epoch + 1)))?;
+            self.keep(Stage::SeaFeats, |state| model.save_training(state, &(epoch.epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(model)
@@ -80,12 +79,12 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// background.
     ///
     /// # Errors
-    /// When a photograph cannot be read, or the labels are all of one class.
+    /// When a photograph cannot be read, the labels are all of one class, or a state that is there is damaged or of another
+    /// network.
     pub fn seaclip(&self, encoder: &SimClr, labeler: &dyn PseudoLabeler) -> Result<(ResNetClassifier, f64)> {
         let mut model = ResNetClassifier::new(self.plan.seaclip(self.class_names()), self.seed, &Device::Cpu)?;
         model.copy_encoder(encoder.parameters())?;
-        let state = self.out.join("seaclip.training.safetensors");
-        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
+        let start_epoch = self.earlier(Stage::SeaClip, |state| model.resume(state))?;
         let config = SeaClipConfig {
             grid: self.plan.grid,
             epochs: self.plan.epochs,
@@ -102,7 +101,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         let config = RecordedPatchesConfig::default();
         let patches = RecordedPatches::new(&self.survey.train, labels.records, classes, config)?;
         seaclip.fit(&mut model, &patches, &bar, |epoch, _, model: &ResNetClassifier| {
-            self.keep(|| model.save_training(&state, &(epoch + 1)))?;
+            self.keep(Stage::SeaClip, |state| model.save_training(state, &(epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         })?;
         Ok((model, relabeled))
@@ -165,9 +164,16 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         self.survey.classes.iter().map(|class| class.name.clone()).collect()
     }
 
-    /// Synthetic runs are short: their state is not kept, so that every run starts anew.
-    fn keep(&self, save: impl FnOnce() -> Result<()>) -> Result<()> {
-        if self.survey.train_truth.is_some() { Ok(()) } else { save() }
+    /// The first epoch that is left to do.
+    fn earlier<T: Default>(&self, stage: Stage, resume: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        match self.states.map(|states| states.state(stage)).filter(|state| state.exists()) {
+            Some(state) => resume(&state),
+            None => Ok(T::default()),
+        }
+    }
+
+    fn keep(&self, stage: Stage, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.states.map_or(Ok(()), |states| save(&states.state(stage)))
     }
 
     fn epoch_seed(&self, stage: u64, epoch: u64) -> u64 {
