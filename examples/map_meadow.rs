@@ -44,6 +44,9 @@ const BATCH: usize = 16;
 /// What a finished photograph's map is called, after its name.
 const MAP: &str = "_map.csv";
 
+/// What its class per pixel is called.
+const LABELS: &str = "_labels.png";
+
 /// Maps the seagrass in photographs.
 #[derive(Debug, Parser)]
 #[command(allow_negative_numbers = true)]
@@ -219,9 +222,12 @@ impl Task {
             }
         }
         if overwrite {
-            // Before the settings are replaced: a run that is cut short must leave no map that is taken for a new one.
-            let old = ours.iter().map(|name| self.output(name, MAP)).chain([self.out.join("cover.csv")]);
-            old.filter(|file| file.exists())
+            // Before the settings are replaced: a run that is cut short must leave no map that is taken for a new one, and
+            // one without `--dense` no labels that are not its own.
+            let names = photographs.iter().map(|(name, _)| name);
+            let old = names.flat_map(|name| [MAP, LABELS].map(|ending| self.output(name, ending)));
+            old.chain([self.out.join("cover.csv")])
+                .filter(|file| file.exists())
                 .try_for_each(|file| std::fs::remove_file(&file).map_err(|error| Error::io(&file, error)))?;
         }
         write_settings(&path, &self.settings)
@@ -232,7 +238,7 @@ impl Task {
         let size = image_size(path).ok()?;
         let map = read_coarse_map(self.output(name, MAP)).ok()?;
         let is_ours = map.image_size == size && map.probabilities.dim().0 == self.settings.classes.len();
-        let labels = self.dense.then(|| read_label_map(self.output(name, "_labels.png")).ok());
+        let labels = self.dense.then(|| read_label_map(self.output(name, LABELS)).ok());
         let dense = match labels {
             Some(labels) => Some(labels.filter(|labels| Size::of_map(labels) == size)?),
             None => None,
@@ -256,7 +262,7 @@ impl Task {
         write_image(self.output(name, "_map.png"), &picture)?;
         let dense = dense.map(|labels| enlarged_labels(&labels, size));
         if let Some(labels) = &dense {
-            write_palette_label_map(self.output(name, "_labels.png"), labels, classes)?;
+            write_palette_label_map(self.output(name, LABELS), labels, classes)?;
         }
         let map = enlarged_map(map, size)?;
         // Last, since it tells that the photograph is done.

@@ -75,14 +75,17 @@ pub fn score_table(scores: &[Scores], classes: &ClassSet) -> String {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_scores(path: &Path, scores: &[Scores], classes: &ClassSet) -> Result<()> {
-    let mut text = String::from("method");
-    classes.iter().for_each(|class| text += &format!(",{}", class.name));
-    text += ",weighted\n";
-    for Scores { name, f1, weighted_f1 } in scores {
-        let cells = f1.iter().map(|value| value.map_or(",".to_owned(), |v| format!(",{v:.4}"))).collect::<String>();
-        text += &format!("{name}{cells},{weighted_f1:.4}\n");
-    }
-    write_atomically(path, |out| out.write_all(text.as_bytes()))
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.4}")).unwrap_or_default();
+    write_atomically(path, |out| {
+        let mut csv = csv::Writer::from_writer(out);
+        let names = classes.iter().map(|class| class.name.as_str());
+        csv.write_record(std::iter::once("method").chain(names).chain(["weighted"]))?;
+        for Scores { name, f1, weighted_f1 } in scores {
+            let numbers = f1.iter().copied().chain([Some(*weighted_f1)]).map(number);
+            csv.write_record(std::iter::once(name.to_string()).chain(numbers))?;
+        }
+        csv.flush()
+    })
 }
 
 /// Writes the test photographs to `test/`, and beside it a map of each, as a picture and a table.

@@ -204,7 +204,7 @@ fn a_killed_run_goes_on_and_ends_as_any_other() {
 
 #[test]
 fn scores_name_every_class() {
-    let classes = ClassSet::from_names(["sand", "grass"]).unwrap();
+    let classes = ClassSet::from_names(["sand", "grass, tall"]).unwrap();
     let patches = TruePatches { images: vec![RgbImage::new(2, 2); 4], classes: vec![0, 0, 0, 1] };
     let always = ConstantClassifier::new(0, 2).unwrap();
     let scores = Scores::of(("always sand", &always), &patches, &classes).unwrap();
@@ -214,6 +214,6 @@ fn scores_name_every_class() {
     let folder = tempfile::tempdir().unwrap();
     write_scores(&folder.path().join("scores.csv"), std::slice::from_ref(&scores), &classes).unwrap();
     let text = std::fs::read_to_string(folder.path().join("scores.csv")).unwrap();
-    assert_eq!(text, "method,sand,grass,weighted\nalways sand,0.8571,0.0000,0.6429\n");
+    assert_eq!(text, "method,sand,\"grass, tall\",weighted\nalways sand,0.8571,0.0000,0.6429\n");
     assert!(score_table(&[scores], &classes).contains("always sand"));
 }
