@@ -82,8 +82,19 @@ pub fn spinner(stage: &str) -> ProgressBar {
     spinner
 }
 
+/// Ends a program: prints its result, or its error on stderr.
+pub fn finish(result: Result<String>) -> ExitCode {
+    match result {
+        Ok(text) => print_text(&text),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Prints a program's result. A reader that closes the pipe early (`| head`) is no failure.
-pub fn print_text(text: &str) -> ExitCode {
+fn print_text(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

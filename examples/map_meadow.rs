@@ -23,8 +23,7 @@ use coral_core::{
     ClassSet, CoarseMap, Error, LabelMap, PatchClassifier, PatchGrid, Progress, Rect, Result, Segmenter, Size,
 };
 use coral_examples::{
-    Bar, CoarseCover, EarlierSettings, ModelFile, about_photograph, make_folder, photographs, print_text,
-    write_settings,
+    Bar, CoarseCover, EarlierSettings, ModelFile, about_photograph, finish, make_folder, photographs, write_settings,
 };
 use coral_io::{
     CoarseStyle, Resize, image_size, overlay_coarse_map, read_class_set, read_coarse_map, read_image, read_label_map,
@@ -100,13 +99,7 @@ fn pair(text: &str) -> std::result::Result<(u32, u32), String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => print_text(&report),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
@@ -261,8 +254,12 @@ impl Task {
         let picture = with_legend(&overlay_coarse_map(&seen, &map, classes, &style)?, &labels, classes)?;
         write_image(self.output(name, "_map.png"), &picture)?;
         let dense = dense.map(|labels| enlarged_labels(&labels, size));
-        if let Some(labels) = &dense {
-            write_palette_label_map(self.output(name, LABELS), labels, classes)?;
+        let path = self.output(name, LABELS);
+        match &dense {
+            Some(labels) => write_palette_label_map(path, labels, classes)?,
+            // Of an earlier run, perhaps on a photograph that was replaced.
+            None if path.exists() => std::fs::remove_file(&path).map_err(|error| Error::io(&path, error))?,
+            None => {}
         }
         let map = enlarged_map(map, size)?;
         // Last, since it tells that the photograph is done.

@@ -23,7 +23,7 @@ use coral_examples::meadow_survey::{
     ColorWords, Experiment, Method, Plan, Scores, Sources, States, Survey, TrainingSettings, folder_survey,
     score_table, synthetic_survey, write_maps, write_scores,
 };
-use coral_examples::{make_folder, print_text};
+use coral_examples::{finish, make_folder};
 use coral_models::ClipEncoder;
 use coral_weak::{ConstantClassifier, PatchEnsemble, PromptGroups, Standardization, ZeroShotConfig, ZeroShotLabeler};
 
@@ -69,13 +69,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(text) => print_text(&text),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
