@@ -42,7 +42,11 @@ struct Arguments {
     /// Shrinks photographs whose longer side is above this many pixels.
     #[arg(long, requires = "data")]
     max_side: Option<u32>,
-    /// Skips photographs that cannot be read instead of stopping.
+    /// Mebibytes of photographs and of patches that may be kept in memory. Training on more decodes a photograph anew for
+    /// each of its patches.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    cache: usize,
+    /// Skips photographs and test patches that cannot be read instead of stopping.
     #[arg(long, requires = "data")]
     skip_corrupt: bool,
     /// A CLIP checkpoint (a file or folder) that labels patches; a stand-in that knows colours without it.
@@ -108,11 +112,14 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     survey: &Survey<D>,
     (groups, states): (PromptGroups, Option<&States>),
 ) -> Result<String> {
+    let background = groups.background();
     let labeler = zero_shot(arguments, groups)?;
-    let experiment = Experiment { survey, plan, seed: arguments.seed, states };
+    let cache_bytes = arguments.cache.saturating_mul(1 << 20);
+    let experiment = Experiment { survey, plan, seed: arguments.seed, states, cache_bytes };
     let encoder = experiment.encoder(arguments.encoder.as_deref())?;
     let seafeats = experiment.seafeats(&encoder)?;
-    let (seaclip, relabeled) = experiment.seaclip(&encoder, &*labeler)?;
+    let patch_labels = experiment.patch_labels(&*labeler, background)?;
+    let seaclip = experiment.seaclip(&encoder, &patch_labels)?;
     seafeats.save(arguments.out.join("seafeats.safetensors"))?;
     seaclip.save(arguments.out.join("seaclip.safetensors"))?;
     let supervised = experiment.supervised(&encoder)?;
@@ -129,7 +136,10 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let scores: Vec<Scores> = scores.into_iter().flatten().collect();
     write_scores(&arguments.out.join("scores.csv"), &scores, &survey.classes)?;
     write_maps(&arguments.out, survey, plan, &ensemble)?;
-    let labels = experiment.label_scores(&seafeats, &*labeler)?;
+    let labels = experiment.label_scores(&seafeats, &patch_labels)?;
+    // Of the patches in photographs of other classes that have a label.
+    let foreground = patch_labels.records.iter().filter(|record| record.class != 0 || record.alternative != 0).count();
+    let relabeled = patch_labels.relabeled as f64 / foreground.max(1) as f64;
     Ok(report(arguments, survey, (&labels, &scores), relabeled))
 }
 

@@ -12,7 +12,7 @@ pub use experiment::Experiment;
 pub use plan::Plan;
 pub use scores::{Method, Scores, score_table, write_maps, write_scores};
 pub use states::{Sources, Stage, States, TrainingSettings};
-pub use survey::{Survey, TruePatches, folder_survey, synthetic_survey};
+pub use survey::{Survey, folder_survey, synthetic_survey};
 
 #[cfg(test)]
 mod tests;

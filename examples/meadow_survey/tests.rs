@@ -7,6 +7,7 @@ use coral_core::{
     ClassSet, Dataset, Error, ImageEncoder, LabeledPhotograph, PatchClassifier, PatchGrid, PseudoLabeler, Result,
     TextEncoder,
 };
+use coral_io::InMemory;
 use coral_models::{ResNetClassifier, ResNetConfig};
 use coral_weak::{ConstantClassifier, PromptGroups, ZeroShotConfig, ZeroShotLabeler};
 
@@ -64,6 +65,47 @@ fn a_folder_of_photographs_is_read() {
     let survey = read("sand", true).unwrap();
     assert_eq!(survey.classes.name(0), "Sand");
     assert_eq!((survey.train.len(), survey.test.len()), (18, 2));
+    assert!(survey.test_patches.is_none());
+
+    // Test patches of one class, of which one is cut short.
+    let patches = tempfile::tempdir().unwrap();
+    std::fs::rename(folder.path().join("Sand"), patches.path().join("Sand")).unwrap();
+    std::fs::create_dir(folder.path().join("Sand")).unwrap();
+    std::fs::copy(folder.path().join("grass/grass0.png"), folder.path().join("Sand/1.png")).unwrap();
+    std::fs::copy(folder.path().join("grass/grass0.png"), folder.path().join("Sand/2.png")).unwrap();
+    let read = |skip| folder_survey(folder.path(), "sand", (None, skip), Some(patches.path()));
+    assert!(read(false).unwrap_err().to_string().contains("short.png"));
+    let always = ConstantClassifier::new(0, 2).unwrap();
+    let survey = read(true).unwrap();
+    assert_eq!(survey.test_patches.as_ref().map(Dataset::len), Some(10));
+    assert_eq!(survey.score(("always sand", &always)).unwrap().unwrap().f1, [Some(1.0), None]);
+}
+
+#[test]
+fn labels_are_scored_where_the_truth_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    folders(folder.path());
+    let mut survey = folder_survey(folder.path(), "sand", (None, true), None).unwrap();
+    let plan = tiny();
+    // Rows of a patch of sand and one of the photograph's class.
+    let classes = (0..survey.train.len()).map(|index| survey.train.get(index).unwrap().class);
+    survey.train_truth = Some(classes.flat_map(|class| [0, class, 0, class]).collect());
+    let experiment = Experiment { survey: &survey, plan: &plan, seed: 1, states: None, cache_bytes: 0 };
+    let encoder = experiment.encoder(None).unwrap();
+    let labels = experiment.patch_labels(&labeler(), 0).unwrap();
+    assert_eq!((labels.records.len(), labels.relabeled), (72, 18));
+    let scores = experiment.label_scores(&experiment.seafeats(&encoder).unwrap(), &labels).unwrap();
+    assert_eq!(
+        scores.iter().map(|score| score.name).collect::<Vec<_>>(),
+        ["the photograph's", "templates", "zero-shot"]
+    );
+    // Half of the labels of grass are wrong, and a third of the patches of sand is missed.
+    assert_eq!(scores[0].f1, [Some(0.8), Some(2.0 / 3.0)]);
+    assert_eq!((&scores[2].f1[..], scores[2].weighted_f1), (&[Some(1.0), Some(1.0)][..], 1.0));
+    // Where the background's prompts do not come first, their number says so.
+    let turned = experiment.patch_labels(&labeler(), 1).unwrap();
+    assert_eq!((turned.relabeled, turned.records[2].class, turned.records[3].class), (18, 1, 0));
+    assert!(experiment.supervised(&encoder).unwrap().is_some());
 }
 
 fn labeler() -> ZeroShotLabeler<ColorWords> {
@@ -85,10 +127,9 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     survey: &Survey<D>,
     states: Option<&States>,
 ) -> Result<[ResNetClassifier; 2]> {
-    let experiment = Experiment { survey, plan: &tiny(), seed: 3, states };
+    let experiment = Experiment { survey, plan: &tiny(), seed: 3, states, cache_bytes: 1 << 20 };
     let encoder = experiment.encoder(None)?;
-    let (seaclip, relabeled) = experiment.seaclip(&encoder, &labeler())?;
-    assert_eq!(relabeled, 0.5);
+    let seaclip = experiment.seaclip(&encoder, &experiment.patch_labels(&labeler(), 0)?)?;
     Ok([experiment.seafeats(&encoder)?, seaclip])
 }
 
@@ -177,8 +218,9 @@ fn a_killed_run_goes_on_and_ends_as_any_other() {
     let mut kills = 0;
     let found = loop {
         let train_on = Dying { photographs: &survey.train, reads: AtomicUsize::new(30 * (kills + 1)) };
+        let test = Dying { photographs: &survey.train, reads: AtomicUsize::new(0) };
         let classes = survey.classes.clone();
-        let dying = Survey { classes, train: train_on, train_truth: None, test: Vec::new(), test_patches: None };
+        let dying = Survey { classes, train: train_on, train_truth: None, test, test_patches: None };
         match train(&dying, Some(&states)) {
             Ok(found) => break found,
             Err(error) => assert!(error.to_string().contains("killed"), "{error}"),
@@ -205,7 +247,8 @@ fn a_killed_run_goes_on_and_ends_as_any_other() {
 #[test]
 fn scores_name_every_class() {
     let classes = ClassSet::from_names(["sand", "grass, tall"]).unwrap();
-    let patches = TruePatches { images: vec![RgbImage::new(2, 2); 4], classes: vec![0, 0, 0, 1] };
+    let patch = |class| LabeledPhotograph { image: RgbImage::new(2, 2), class };
+    let patches = InMemory::new([0, 0, 0, 1].map(patch).to_vec());
     let always = ConstantClassifier::new(0, 2).unwrap();
     let scores = Scores::of(("always sand", &always), &patches, &classes).unwrap();
     // Precision 3/4 and recall 1 of sand; none of grass.
