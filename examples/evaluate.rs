@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::{ClassId, ClassSet, Error, Metric, Progress, Remapping, Result, Size, UNLABELED};
-use coral_examples::{Bar, print_text};
+use coral_examples::{Bar, finish};
 use coral_io::{image_files, read_class_set, read_label_map};
 use coral_metrics::{ClassReport, ConfusionMatrix, Report};
 use serde::Serialize;
@@ -40,14 +40,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(text) => print_text(&format!("{text}\n")),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()).map(|text| text + "\n"))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {

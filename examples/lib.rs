@@ -6,6 +6,7 @@ mod coarse_cover;
 mod cover_table;
 mod generator_arguments;
 pub mod meadow_survey;
+mod model_file;
 mod network;
 mod photographs;
 mod prompts;
@@ -14,6 +15,7 @@ mod settings;
 pub use coarse_cover::CoarseCover;
 pub use cover_table::CoverTable;
 pub use generator_arguments::{GeneratorArguments, Preset};
+pub use model_file::ModelFile;
 pub use network::{NetworkArguments, network_classes, weights_help};
 pub use photographs::{about_photograph, photographs};
 pub use prompts::{NamedPrompt, read_prompts};
@@ -80,8 +82,19 @@ pub fn spinner(stage: &str) -> ProgressBar {
     spinner
 }
 
+/// Ends a program: prints its result, or its error on stderr.
+pub fn finish(result: Result<String>) -> ExitCode {
+    match result {
+        Ok(text) => print_text(&text),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Prints a program's result. A reader that closes the pipe early (`| head`) is no failure.
-pub fn print_text(text: &str) -> ExitCode {
+fn print_text(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -23,7 +23,7 @@ use coral_core::{
     ClassSet, CoarseMap, Error, LabelMap, PatchClassifier, PatchGrid, Progress, Rect, Result, Segmenter, Size,
 };
 use coral_examples::{
-    Bar, CoarseCover, EarlierSettings, about_photograph, make_folder, photographs, print_text, write_settings,
+    Bar, CoarseCover, EarlierSettings, ModelFile, about_photograph, finish, make_folder, photographs, write_settings,
 };
 use coral_io::{
     CoarseStyle, Resize, image_size, overlay_coarse_map, read_class_set, read_coarse_map, read_image, read_label_map,
@@ -36,13 +36,15 @@ use coral_weak::{
     grid_map, probable_labels,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Patches that are classified at a time.
 const BATCH: usize = 16;
 
 /// What a finished photograph's map is called, after its name.
 const MAP: &str = "_map.csv";
+
+/// What its class per pixel is called.
+const LABELS: &str = "_labels.png";
 
 /// Maps the seagrass in photographs.
 #[derive(Debug, Parser)]
@@ -97,13 +99,7 @@ fn pair(text: &str) -> std::result::Result<(u32, u32), String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => print_text(&report),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
@@ -155,20 +151,6 @@ struct Settings {
     confidence: f32,
     classes: ClassSet,
     max_side: Option<u32>,
-}
-
-#[derive(Debug, Serialize)]
-struct ModelFile {
-    file: String,
-    sha256: String,
-}
-
-impl ModelFile {
-    fn new(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), sha256 })
-    }
 }
 
 /// The maps of a photograph.
@@ -233,9 +215,12 @@ impl Task {
             }
         }
         if overwrite {
-            // Before the settings are replaced: a run that is cut short must leave no map that is taken for a new one.
-            let old = ours.iter().map(|name| self.output(name, MAP)).chain([self.out.join("cover.csv")]);
-            old.filter(|file| file.exists())
+            // Before the settings are replaced: a run that is cut short must leave no map that is taken for a new one, and
+            // one without `--dense` no labels that are not its own.
+            let names = photographs.iter().map(|(name, _)| name);
+            let old = names.flat_map(|name| [MAP, LABELS].map(|ending| self.output(name, ending)));
+            old.chain([self.out.join("cover.csv")])
+                .filter(|file| file.exists())
                 .try_for_each(|file| std::fs::remove_file(&file).map_err(|error| Error::io(&file, error)))?;
         }
         write_settings(&path, &self.settings)
@@ -246,7 +231,7 @@ impl Task {
         let size = image_size(path).ok()?;
         let map = read_coarse_map(self.output(name, MAP)).ok()?;
         let is_ours = map.image_size == size && map.probabilities.dim().0 == self.settings.classes.len();
-        let labels = self.dense.then(|| read_label_map(self.output(name, "_labels.png")).ok());
+        let labels = self.dense.then(|| read_label_map(self.output(name, LABELS)).ok());
         let dense = match labels {
             Some(labels) => Some(labels.filter(|labels| Size::of_map(labels) == size)?),
             None => None,
@@ -269,8 +254,12 @@ impl Task {
         let picture = with_legend(&overlay_coarse_map(&seen, &map, classes, &style)?, &labels, classes)?;
         write_image(self.output(name, "_map.png"), &picture)?;
         let dense = dense.map(|labels| enlarged_labels(&labels, size));
-        if let Some(labels) = &dense {
-            write_palette_label_map(self.output(name, "_labels.png"), labels, classes)?;
+        let path = self.output(name, LABELS);
+        match &dense {
+            Some(labels) => write_palette_label_map(path, labels, classes)?,
+            // Of an earlier run, perhaps on a photograph that was replaced.
+            None if path.exists() => std::fs::remove_file(&path).map_err(|error| Error::io(&path, error))?,
+            None => {}
         }
         let map = enlarged_map(map, size)?;
         // Last, since it tells that the photograph is done.

@@ -32,7 +32,7 @@ use coral_core::{
     BoxPrompt, ClassId, ClassSet, Error, LabelMap, PointLabel, PointPrompt, Prompt, Result, RleMask, Size,
 };
 use coral_examples::{
-    NamedPrompt, NetworkArguments, make_folder, network_classes, outline_width, print_text, read_prompts, spinner,
+    NamedPrompt, NetworkArguments, finish, make_folder, network_classes, outline_width, read_prompts, spinner,
 };
 use coral_io::{
     ColoredMask, draw_contours, draw_points, instance_color, overlay_masks, read_image, write_image,
@@ -82,13 +82,7 @@ fn numbers<const N: usize>(text: &str) -> std::result::Result<[f32; N], String> 
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => print_text(&report),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::image::RgbImage;
 use coral_core::{ClassSet, Error, LabelMap, PointLabel, PointPropagator, Result, Size, UNLABELED};
-use coral_examples::{NetworkArguments, make_folder, print_text, spinner};
+use coral_examples::{NetworkArguments, finish, make_folder, spinner};
 use coral_io::{
     draw_points, overlay, read_class_table, read_image, read_points, with_legend, write_class_set, write_cover,
     write_image, write_label_map,
@@ -65,13 +65,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => print_text(&report),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn list_of_methods() -> String {

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use coral_core::image::{GenericImage, Rgb, RgbImage};
 use coral_core::{ClassSet, Error, LabelMap, Metric, PointLabel, PointPropagator, Progress, Result, Size};
-use coral_examples::{Bar, print_text};
+use coral_examples::{Bar, finish};
 use coral_io::{
     SyntheticReef, SyntheticReefConfig, SyntheticScene, draw_points, overlay, with_legend, write_class_set,
     write_image, write_label_map, write_points,
@@ -30,13 +30,7 @@ const SHOWN: usize = 1;
 const PHOTOGRAPHS: u64 = 3;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(table) => print_text(&table),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run())
 }
 
 fn run() -> Result<String> {

@@ -7,7 +7,9 @@
 //!
 //! Without arguments it draws synthetic meadows and trains a small network. `--data` names a folder with one folder of
 //! photographs per class, one of them the background; it trains the networks of the paper (hours to days on a CPU;
-//! `--small` takes the small ones) and goes on where an interrupted run stopped.
+//! `--small` takes the small ones) and goes on where an interrupted run stopped. The states of its trainings stand beside
+//! the results with what they depend on (`STAGE.training.safetensors`, `STAGE.training.json`); a run on other
+//! photographs or with other settings is refused as long as they are there. Synthetic runs neither write nor read any.
 //!
 //! Writes to `out/seagrass/`: both classifiers (`seafeats.safetensors`, `seaclip.safetensors`), the held-out
 //! photographs (`test/`), a map of each (`map_N.png`, `map_N.csv`), and `scores.csv`.
@@ -18,10 +20,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::{Dataset, Error, LabeledPhotograph, PatchClassifier, PseudoLabeler, Result, TextEncoder};
 use coral_examples::meadow_survey::{
-    ColorWords, Experiment, Method, Plan, Scores, Survey, folder_survey, score_table, synthetic_survey, write_maps,
-    write_scores,
+    ColorWords, Experiment, Method, Plan, Scores, Sources, States, Survey, TrainingSettings, folder_survey,
+    score_table, synthetic_survey, write_maps, write_scores,
 };
-use coral_examples::{make_folder, print_text};
+use coral_examples::{finish, make_folder};
 use coral_models::ClipEncoder;
 use coral_weak::{ConstantClassifier, PatchEnsemble, PromptGroups, Standardization, ZeroShotConfig, ZeroShotLabeler};
 
@@ -40,7 +42,11 @@ struct Arguments {
     /// Shrinks photographs whose longer side is above this many pixels.
     #[arg(long, requires = "data")]
     max_side: Option<u32>,
-    /// Skips photographs that cannot be read instead of stopping.
+    /// Mebibytes of photographs and of patches that may be kept in memory. Training on more decodes a photograph anew for
+    /// each of its patches.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    cache: usize,
+    /// Skips photographs and test patches that cannot be read instead of stopping.
     #[arg(long, requires = "data")]
     skip_corrupt: bool,
     /// A CLIP checkpoint (a file or folder) that labels patches; a stand-in that knows colours without it.
@@ -67,20 +73,18 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(text) => print_text(&text),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
     make_folder(&arguments.out)?;
     let plan = if arguments.data.is_none() || arguments.small { Plan::small() } else { Plan::published() };
+    let groups = match &arguments.prompts {
+        Some(path) => PromptGroups::read(path)?,
+        None => PromptGroups::seaclip(),
+    };
     match &arguments.data {
-        None => train(arguments, &plan, synthetic_survey(arguments.seed, &plan)?),
+        None => train(arguments, &plan, &synthetic_survey(arguments.seed, &plan)?, (groups, None)),
         Some(root) => {
             let survey = folder_survey(
                 root,
@@ -88,7 +92,16 @@ fn run(arguments: &Arguments) -> Result<String> {
                 (arguments.max_side, arguments.skip_corrupt),
                 arguments.test_patches.as_deref(),
             )?;
-            train(arguments, &plan, survey)
+            let sources = Sources {
+                data: root,
+                max_side: arguments.max_side,
+                encoder: arguments.encoder.as_deref(),
+                clip: arguments.clip.as_deref(),
+                prompts: &groups,
+                seed: arguments.seed,
+            };
+            let states = States::open(&arguments.out, &TrainingSettings::new(&sources, &plan, &survey)?)?;
+            train(arguments, &plan, &survey, (groups, Some(&states)))
         }
     }
 }
@@ -96,17 +109,17 @@ fn run(arguments: &Arguments) -> Result<String> {
 fn train<D: Dataset<Item = LabeledPhotograph>>(
     arguments: &Arguments,
     plan: &Plan,
-    survey: Survey<D>,
+    survey: &Survey<D>,
+    (groups, states): (PromptGroups, Option<&States>),
 ) -> Result<String> {
-    let groups = match &arguments.prompts {
-        Some(path) => PromptGroups::read(path)?,
-        None => PromptGroups::seaclip(),
-    };
+    let background = groups.background();
     let labeler = zero_shot(arguments, groups)?;
-    let experiment = Experiment { survey: &survey, plan, seed: arguments.seed, out: &arguments.out };
+    let cache_bytes = arguments.cache.saturating_mul(1 << 20);
+    let experiment = Experiment { survey, plan, seed: arguments.seed, states, cache_bytes };
     let encoder = experiment.encoder(arguments.encoder.as_deref())?;
     let seafeats = experiment.seafeats(&encoder)?;
-    let (seaclip, relabeled) = experiment.seaclip(&encoder, &*labeler)?;
+    let patch_labels = experiment.patch_labels(&*labeler, background)?;
+    let seaclip = experiment.seaclip(&encoder, &patch_labels)?;
     seafeats.save(arguments.out.join("seafeats.safetensors"))?;
     seaclip.save(arguments.out.join("seaclip.safetensors"))?;
     let supervised = experiment.supervised(&encoder)?;
@@ -122,9 +135,12 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let scores = methods.iter().map(|method| survey.score(*method)).collect::<Result<Vec<Option<Scores>>>>()?;
     let scores: Vec<Scores> = scores.into_iter().flatten().collect();
     write_scores(&arguments.out.join("scores.csv"), &scores, &survey.classes)?;
-    write_maps(&arguments.out, &survey, plan, &ensemble)?;
-    let labels = experiment.label_scores(&seafeats, &*labeler)?;
-    Ok(report(arguments, &survey, (&labels, &scores), relabeled))
+    write_maps(&arguments.out, survey, plan, &ensemble)?;
+    let labels = experiment.label_scores(&seafeats, &patch_labels)?;
+    // Of the patches in photographs of other classes that have a label.
+    let foreground = patch_labels.records.iter().filter(|record| record.class != 0 || record.alternative != 0).count();
+    let relabeled = patch_labels.relabeled as f64 / foreground.max(1) as f64;
+    Ok(report(arguments, survey, (&labels, &scores), relabeled))
 }
 
 /// CLIP, or the stand-in.

@@ -21,8 +21,8 @@ use coral_core::{
     RleMask, Size, UNLABELED, resolve_overlaps, write_atomically,
 };
 use coral_examples::{
-    Bar, CoverTable, GeneratorArguments, NetworkArguments, about_photograph, make_folder, network_classes,
-    outline_width, photographs, print_text,
+    Bar, CoverTable, GeneratorArguments, NetworkArguments, about_photograph, finish, make_folder, network_classes,
+    outline_width, photographs,
 };
 use coral_io::{
     CocoDataset, ColoredMask, SamAnnotations, draw_contours, overlay_masks, read_image, read_sam_annotations,
@@ -83,17 +83,13 @@ fn overlap_policy(text: &str) -> std::result::Result<OverlapPolicy, PolicyError>
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(outcome) => {
-            let printed = print_text(&outcome.report);
-            outcome.failures.iter().for_each(|failure| eprintln!("error: {failure}"));
-            if outcome.failures.is_empty() { printed } else { ExitCode::FAILURE }
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let (result, failures) = match run(&Arguments::parse()) {
+        Ok(outcome) => (Ok(outcome.report), outcome.failures),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let code = finish(result);
+    failures.iter().for_each(|failure| eprintln!("error: {failure}"));
+    if failures.is_empty() { code } else { ExitCode::FAILURE }
 }
 
 /// What a run has done.

@@ -29,18 +29,26 @@ impl EarlierSettings {
         let theirs: Value = serde_json::from_str(&text).map_err(not_json)?;
         // Through text, as theirs went: a number may be written shorter than it is.
         let ours: Value = serde_json::from_str(&text_of(settings)?).map_err(Error::model)?;
-        let keys = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
-        let mut names = keys(&ours).into_iter().chain(keys(&theirs)).flatten();
-        let differs = |name: &String| theirs.get(name) != ours.get(name);
-        Ok(match names.find(differs) {
+        Ok(match first_difference(&theirs, &ours, "") {
             None if theirs == ours => Self::Same,
             None => Self::Unknown,
-            Some(name) => {
-                let shown = |value: &Value| value.get(&name).map_or("nothing".to_owned(), Value::to_string);
-                Self::Other(format!("`{name}` was {}, is {}", shown(&theirs), shown(&ours)))
-            }
+            Some(what) => Self::Other(what),
         })
     }
+}
+
+/// The first field that differs, by its path within objects of objects.
+fn first_difference(theirs: &Value, ours: &Value, path: &str) -> Option<String> {
+    let keys = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+    let mut names = keys(ours).into_iter().chain(keys(theirs)).flatten();
+    let name = names.find(|name| theirs.get(name) != ours.get(name))?;
+    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+    let (theirs, ours) = (theirs.get(&name), ours.get(&name));
+    if let (Some(theirs @ Value::Object(_)), Some(ours @ Value::Object(_))) = (theirs, ours) {
+        return first_difference(theirs, ours, &path);
+    }
+    let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    Some(format!("`{path}` was {}, is {}", shown(theirs), shown(ours)))
 }
 
 /// Writes the settings of a run as JSON; the file appears whole or not at all.
@@ -81,6 +89,13 @@ mod tests {
         let other = |settings: &Settings| EarlierSettings::compare(&path, settings).unwrap();
         assert_eq!(other(&settings(4, 0.7)), EarlierSettings::Other("`grid` was [5,8], is [4,8]".into()));
         assert_eq!(other(&settings(5, 0.5)), EarlierSettings::Other("`confidence` was 0.7, is 0.5".into()));
+        let nested = |width| json!({"network": {"name": "resnet", "stem": {"width": width}}});
+        write_settings(&path, &nested(64)).unwrap();
+        assert_eq!(
+            EarlierSettings::compare(&path, &nested(16)).unwrap(),
+            EarlierSettings::Other("`network.stem.width` was 64, is 16".into())
+        );
+        write_settings(&path, &settings(5, 0.7)).unwrap();
         let more = json!({"grid": [5, 8], "confidence": 0.7, "dense": true});
         assert_eq!(
             EarlierSettings::compare(&path, &more).unwrap(),

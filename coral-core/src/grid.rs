@@ -1,3 +1,4 @@
+use image::RgbImage;
 use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,24 @@ impl PatchGrid {
         let (columns, rows) = self.spans(size)?;
         let row = |&(y, height)| columns.iter().map(move |&(x, width)| Rect { x, y, width, height });
         Ok(rows.iter().flat_map(row).collect())
+    }
+
+    /// The pixels of the patches row by row.
+    ///
+    /// # Errors
+    /// Those of [`PatchGrid::cells`].
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::{PatchGrid, image::{Rgb, RgbImage}};
+    /// let photograph = RgbImage::from_fn(6, 4, |x, y| Rgb([x as u8, y as u8, 0]));
+    /// let patches = PatchGrid::Split { rows: 2, columns: 3 }.cut(&photograph)?;
+    /// assert_eq!((patches.len(), patches[4].dimensions()), (6, (2, 2)));
+    /// assert_eq!(patches[4].get_pixel(0, 0).0, [2, 2, 0]);
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn cut(&self, photograph: &RgbImage) -> Result<Vec<RgbImage>> {
+        Ok(self.patches(Size::of(photograph))?.into_iter().map(|patch| patch.crop(photograph)).collect())
     }
 
     /// The columns and the rows.

@@ -1,4 +1,4 @@
-use image::RgbImage;
+use image::{RgbImage, imageops};
 use ndarray::{Array1, Array2, Array3};
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,20 @@ impl Rect {
         let (x, width) = along(self.x, self.width, other.x, other.width)?;
         let (y, height) = along(self.y, self.height, other.y, other.height)?;
         Some(Self { x, y, width, height })
+    }
+
+    /// The box's pixels of an image; those beyond its edges are left out.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::{Rect, image::{Rgb, RgbImage}};
+    /// let image = RgbImage::from_fn(4, 3, |x, y| Rgb([x as u8, y as u8, 0]));
+    /// let patch = Rect { x: 2, y: 1, width: 2, height: 2 }.crop(&image);
+    /// assert_eq!((patch.dimensions(), patch.get_pixel(1, 0).0), ((2, 2), [3, 1, 0]));
+    /// assert_eq!(Rect { x: 3, y: 2, width: 9, height: 9 }.crop(&image).dimensions(), (1, 1));
+    /// ```
+    pub fn crop(self, image: &RgbImage) -> RgbImage {
+        imageops::crop_imm(image, self.x, self.y, self.width, self.height).to_image()
     }
 
     /// Intersection over union of the boxes' pixels, 0..=1; 0 when both are empty.
@@ -359,6 +373,19 @@ mod tests {
         let far = at(u32::MAX, u32::MAX, u32::MAX, u32::MAX);
         assert_eq!((far.intersection(far), far.iou(far)), (Some(far), 1.0));
         assert_eq!(BoxPrompt::from(far).x_max, 8_589_934_592.0);
+    }
+
+    #[test]
+    fn crops_stay_inside_the_image() {
+        let image = RgbImage::from_fn(5, 4, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let crop = |x, y, width, height| Rect { x, y, width, height }.crop(&image);
+        let part = crop(1, 2, 3, 2);
+        assert_eq!(part, RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8 + 1, y as u8 + 2, 7])));
+        assert_eq!(crop(0, 0, 5, 4), image);
+        assert_eq!(crop(4, 1, u32::MAX, u32::MAX).dimensions(), (1, 3));
+        for outside in [crop(5, 0, 1, 1), crop(u32::MAX, u32::MAX, u32::MAX, u32::MAX), crop(2, 2, 0, 3)] {
+            assert_eq!(Size::of(&outside).pixels(), 0);
+        }
     }
 
     #[test]

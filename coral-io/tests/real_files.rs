@@ -1,5 +1,7 @@
 //! Real annotation files from the folder in `CORAL_DATA_DIR`.
 
+mod real_data;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -9,15 +11,7 @@ use coral_io::{
     read_class_table, read_coco, read_color_label_map, read_color_table, read_image, read_label_map, read_points,
 };
 
-/// The folder of real data, or a printed reason why there is none.
-fn data(sub: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CORAL_DATA_DIR").map(|root| Path::new(&root).join(sub));
-    let found = folder.filter(|folder| folder.is_dir());
-    if found.is_none() {
-        eprintln!("skipped: CORAL_DATA_DIR is not set or holds no {sub}");
-    }
-    found
-}
+use real_data::data;
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

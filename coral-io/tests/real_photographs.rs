@@ -1,7 +1,9 @@
 //! Real photographs with image labels from the folder in `CORAL_DATA_DIR`.
 
+mod real_data;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coral_core::{Dataset, NoProgress, PatchGrid, Size};
 use coral_io::{
@@ -9,15 +11,7 @@ use coral_io::{
     SitePattern, k_folds, read_multi_labels, site_of, split_by_class, split_by_site,
 };
 
-/// The folder of real data, or a printed reason why there is none.
-fn data(sub: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CORAL_DATA_DIR").map(|root| Path::new(&root).join(sub));
-    let found = folder.filter(|folder| folder.is_dir());
-    if found.is_none() {
-        eprintln!("skipped: CORAL_DATA_DIR is not set or holds no {sub}");
-    }
-    found
-}
+use real_data::data;
 
 fn in_folder(root: PathBuf) -> PhotographFolderConfig {
     PhotographFolderConfig { root, ..Default::default() }
@@ -26,7 +20,7 @@ fn in_folder(root: PathBuf) -> PhotographFolderConfig {
 #[test]
 fn patches_by_class() {
     for (sub, classes) in [("rsmas_patches", 14), ("kelp_patches", 24)] {
-        let Some(root) = data(sub) else { return };
+        let Some(root) = data(sub) else { continue };
         let (dataset, skipped) = PhotographFolder::checked(in_folder(root.clone()), &NoProgress).unwrap();
         assert_eq!((dataset.class_set().len(), skipped.len()), (classes, 0));
         // The photographers counted from 1 in every class: names repeat, contents do not.

@@ -1,4 +1,4 @@
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::{CoarseMap, Error, GridClassifier, PatchClassifier, PatchGrid, Rect, Result, Size};
 use ndarray::{Array2, Array3, ArrayView1, indices, s};
 
@@ -78,7 +78,7 @@ pub(crate) fn cut_in_batches(
 
 /// The pixels of a patch inside the image.
 pub(crate) fn cut(image: &RgbImage, patch: Rect) -> RgbImage {
-    imageops::crop_imm(image, patch.x, patch.y, patch.width, patch.height).to_image()
+    patch.crop(image)
 }
 
 /// Checks a classifier's answer.

@@ -2,15 +2,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coral_core::{
-    Dataset, FeatureExtractor, LabeledPhotograph, Progress, PseudoLabel, PseudoLabeler, Result, TrainPatchClassifier,
+    ClassId, Dataset, FeatureExtractor, LabeledPhotograph, Progress, PseudoLabeler, Result, Size, TrainPatchClassifier,
 };
-use coral_io::{GridPatches, Unlabeled};
+use coral_io::{GridPatches, InMemory, OneHot, Unlabeled};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, ResNetClassifier, SimClr};
-use coral_weak::{RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaFeats, SeaFeatsConfig};
+use coral_weak::{
+    RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaClipLabels, SeaFeats, SeaFeatsConfig,
+};
 
-use super::survey::{TruePatches, cut, one_hot};
-use super::{Plan, Scores, Survey};
+use super::survey::with_truth;
+use super::{Plan, Scores, Stage, States, Survey};
 use crate::Bar;
 
 /// One run: what is trained, on what and how.
@@ -22,15 +24,18 @@ pub struct Experiment<'a, D> {
     pub plan: &'a Plan,
     /// Of everything random.
     pub seed: u64,
-    /// Where the state of a long training is kept, to go on after a kill.
-    pub out: &'a Path,
+    /// Where the states of trainings are kept, to go on after a kill; none of short ones, which start anew.
+    pub states: Option<&'a States>,
+    /// How many bytes of photographs or patches are kept in memory at a time; all others are decoded each time.
+    pub cache_bytes: usize,
 }
 
 impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// An encoder trained by SimCLR on the patches of all photographs, without labels.
     ///
     /// # Errors
-    /// When a photograph cannot be read or `start`, a checkpoint, holds another network.
+    /// When a photograph cannot be read, `start`, a checkpoint, holds another network, or a state that is there is damaged
+    /// or of another network.
     pub fn encoder(&self, start: Option<&Path>) -> Result<SimClr> {
         let config = self.plan.simclr.clone();
         let mut simclr = match start {
@@ -38,14 +43,14 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
             None => SimClr::new(config, self.seed, &Device::Cpu)?,
         };
         let bar = Bar::new();
-        let patches = Unlabeled::new(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?);
-        let state = self.out.join("simclr.training.safetensors");
-        let first = if state.exists() { simclr.resume(&state)? } else { 0 };
+        let patches =
+            Unlabeled::new(GridPatches::new(&self.survey.train, self.plan.grid, &bar)?.with_cache(self.cache_bytes));
+        let first = self.earlier(Stage::SimClr, |state| simclr.resume(state))?;
         bar.start(self.plan.simclr_epochs, "SimCLR epochs");
         bar.advance(first);
         for epoch in first..self.plan.simclr_epochs {
             simclr.fit_epoch(&patches, self.epoch_seed(1, epoch))?;
-            self.keep(|| simclr.save_training(&state, &(epoch + 1)))?;
+            self.keep(Stage::SimClr, |state| simclr.save_training(state, &(epoch + 1)))?;
             bar.advance(1);
         }
         bar.finish();
@@ -55,7 +60,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// SeaFeats: labels from templates of the network's own features.
     ///
     /// # Errors
-    /// When a photograph cannot be read, or a class has none.
+    /// When a photograph cannot be read, a class has none, or a state that is there is damaged or of another network.
     pub fn seafeats(&self, encoder: &SimClr) -> Result<ResNetClassifier> {
         let mut model = ResNetClassifier::new(self.plan.seafeats(self.class_names()), self.seed, &Device::Cpu)?;
         model.copy_encoder(encoder.parameters())?;
@@ -64,48 +69,44 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
             .trainer_mut()
             .optimizer_mut()
             .scale_learning_rate(|name| if name.starts_with("head.") { 1.0 } else { rate })?;
-        let state = self.out.join("seafeats.training.safetensors");
-        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
+        let start_epoch = self.earlier(Stage::SeaFeats, |state| model.resume(state))?;
         let loop_config =
             SeaFeatsConfig { epochs: self.plan.epochs, start_epoch, seed: self.seed, ..self.plan.seafeats_labels };
         let bar = Bar::new();
         SeaFeats::new(loop_config)?.fit(&mut model, &self.survey.train, &bar, |epoch, model: &ResNetClassifier| {
-            self.keep(|| model.save_training(&state, &(epoch.epoch + 1)))?;
+            self.keep(Stage::SeaFeats, |state| model.save_training(state, &(epoch.epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(model)
     }
 
-    /// SeaCLIP: labels from `labeler`; also the share of patches in photographs of other classes that became
-    /// background.
+    /// Labels of the patches for SeaCLIP: background where `labeler` answers `background`, the photograph's elsewhere.
     ///
     /// # Errors
     /// When a photograph cannot be read, or the labels are all of one class.
-    pub fn seaclip(&self, encoder: &SimClr, labeler: &dyn PseudoLabeler) -> Result<(ResNetClassifier, f64)> {
+    pub fn patch_labels(&self, labeler: &dyn PseudoLabeler, background: ClassId) -> Result<SeaClipLabels> {
+        let config = SeaClipConfig { grid: self.plan.grid, background_group: background, ..SeaClipConfig::default() };
+        SeaClip::new(config)?.label(&self.survey.train, labeler, &Bar::new())
+    }
+
+    /// SeaCLIP, trained on `labels`.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read, or a state that is there is damaged or of another network.
+    pub fn seaclip(&self, encoder: &SimClr, labels: &SeaClipLabels) -> Result<ResNetClassifier> {
         let mut model = ResNetClassifier::new(self.plan.seaclip(self.class_names()), self.seed, &Device::Cpu)?;
         model.copy_encoder(encoder.parameters())?;
-        let state = self.out.join("seaclip.training.safetensors");
-        let start_epoch = if state.exists() { model.resume(&state)? } else { 0 };
-        let config = SeaClipConfig {
-            grid: self.plan.grid,
-            epochs: self.plan.epochs,
-            start_epoch,
-            seed: self.seed,
-            ..SeaClipConfig::default()
-        };
-        let seaclip = SeaClip::new(config)?;
-        let bar = Bar::new();
-        let labels = seaclip.label(&self.survey.train, labeler, &bar)?;
-        let foreground = labels.records.iter().filter(|record| record.class != 0).count() + labels.relabeled;
-        let relabeled = labels.relabeled as f64 / foreground.max(1) as f64;
+        let start_epoch = self.earlier(Stage::SeaClip, |state| model.resume(state))?;
+        let config =
+            SeaClipConfig { epochs: self.plan.epochs, start_epoch, seed: self.seed, ..SeaClipConfig::default() };
         let classes = self.survey.classes.num_ids();
-        let config = RecordedPatchesConfig::default();
-        let patches = RecordedPatches::new(&self.survey.train, labels.records, classes, config)?;
-        seaclip.fit(&mut model, &patches, &bar, |epoch, _, model: &ResNetClassifier| {
-            self.keep(|| model.save_training(&state, &(epoch + 1)))?;
+        let cache = RecordedPatchesConfig { cache_bytes: self.cache_bytes, ..RecordedPatchesConfig::default() };
+        let patches = RecordedPatches::new(&self.survey.train, labels.records.clone(), classes, cache)?;
+        SeaClip::new(config)?.fit(&mut model, &patches, &Bar::new(), |epoch, _, model: &ResNetClassifier| {
+            self.keep(Stage::SeaClip, |state| model.save_training(state, &(epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok((model, relabeled))
+        Ok(model)
     }
 
     /// The same network on the true labels of all patches, where they are known: what weak labels are measured against.
@@ -114,11 +115,13 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     /// When a photograph cannot be cut.
     pub fn supervised(&self, encoder: &SimClr) -> Result<Option<ResNetClassifier>> {
         let Some(truth) = &self.survey.train_truth else { return Ok(None) };
-        let mut images = Vec::new();
+        let mut patches = Vec::new();
         for index in 0..self.survey.train.len() {
-            images.extend(cut(&self.survey.train.get(index)?.image, self.plan.grid)?);
+            let cut = self.plan.grid.cut(&self.survey.train.get(index)?.image)?;
+            let of_photograph = truth.iter().skip(patches.len()).copied();
+            patches.extend(with_truth(cut, of_photograph));
         }
-        let patches = one_hot(TruePatches { images, classes: truth.clone() }, self.survey.classes.num_ids())?;
+        let patches = OneHot::new(InMemory::new(patches), self.survey.classes.num_ids())?;
         let mut model = ResNetClassifier::new(self.plan.seaclip(self.class_names()), self.seed, &Device::Cpu)?;
         model.copy_encoder(encoder.parameters())?;
         let bar = Bar::new();
@@ -132,26 +135,27 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
     }
 
     /// How good the labels of the training patches are, where the truth is known: those of the photographs, of SeaFeats'
-    /// templates and of `labeler`.
+    /// templates and those of SeaCLIP; its patches without label count as the photograph's class.
     ///
     /// # Errors
     /// When a photograph cannot be read.
-    pub fn label_scores(&self, seafeats: &ResNetClassifier, labeler: &dyn PseudoLabeler) -> Result<Vec<Scores>> {
+    pub fn label_scores(&self, seafeats: &ResNetClassifier, labels: &SeaClipLabels) -> Result<Vec<Scores>> {
         let (train, classes) = (&self.survey.train, &self.survey.classes);
         let Some(truth) = &self.survey.train_truth else { return Ok(Vec::new()) };
         let config = SeaFeatsConfig { epochs: self.plan.epochs, ..self.plan.seafeats_labels };
         let templates = SeaFeats::new(config)?.cell_labeler(seafeats, train, &coral_core::NoProgress)?;
         let (mut of_photographs, mut of_templates, mut of_labeler) = (vec![], vec![], vec![]);
+        // In the order of the photographs and their patches.
+        let mut records = labels.records.iter().peekable();
         for index in 0..train.len() {
             let LabeledPhotograph { image, class } = train.get(index)?;
             let cells = templates.label_cells(&seafeats.extract(&image)?, class)?;
             of_photographs.extend(vec![class; cells.len()]);
             of_templates.extend(cells);
-            let labels = labeler.label(&cut(&image, self.plan.grid)?)?;
-            of_labeler.extend(labels.into_iter().map(|label| match label {
-                Some(PseudoLabel { class: 0, .. }) => 0,
-                _ => class,
-            }));
+            for rect in self.plan.grid.patches(Size::of(&image))? {
+                let record = records.next_if(|record| record.photograph == index && record.rect == rect);
+                of_labeler.push(record.map_or(class, |record| record.class));
+            }
         }
         let score = |name, labels| Scores::of_labels(name, labels, truth.clone(), classes);
         Ok(vec![
@@ -165,9 +169,16 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         self.survey.classes.iter().map(|class| class.name.clone()).collect()
     }
 
-    /// Synthetic runs are short: their state is not kept, so that every run starts anew.
-    fn keep(&self, save: impl FnOnce() -> Result<()>) -> Result<()> {
-        if self.survey.train_truth.is_some() { Ok(()) } else { save() }
+    /// The first epoch that is left to do.
+    fn earlier<T: Default>(&self, stage: Stage, resume: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        match self.states.map(|states| states.state(stage)).filter(|state| state.exists()) {
+            Some(state) => resume(&state),
+            None => Ok(T::default()),
+        }
+    }
+
+    fn keep(&self, stage: Stage, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.states.map_or(Ok(()), |states| save(&states.state(stage)))
     }
 
     fn epoch_seed(&self, stage: u64, epoch: u64) -> u64 {

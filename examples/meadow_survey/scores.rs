@@ -1,12 +1,14 @@
 use std::path::Path;
 
 use coral_core::image::imageops;
-use coral_core::{ClassId, ClassSet, Error, LabelMap, Metric, PatchClassifier, Result, write_atomically};
+use coral_core::{
+    ClassId, ClassSet, Dataset, Error, LabelMap, LabeledPhotograph, Metric, PatchClassifier, Result, write_atomically,
+};
 use coral_io::{CoarseStyle, overlay_coarse_map, with_legend, write_coarse_map, write_image};
 use coral_metrics::{ClassMean, ConfusionMatrix};
 use coral_weak::classify_patches;
 
-use super::{Plan, Survey, TruePatches};
+use super::{Plan, Survey};
 
 /// A name and a classifier.
 pub type Method<'a> = (&'static str, &'a dyn PatchClassifier);
@@ -26,19 +28,27 @@ pub struct Scores {
 const BATCH: usize = 64;
 
 impl Scores {
-    /// Of a method on patches with their true class.
+    /// Of a method on patches with their true class, which are read a few at a time.
     ///
     /// # Errors
-    /// When the classifier fails, or a class is none of `classes`.
-    pub fn of((name, classifier): Method<'_>, patches: &TruePatches, classes: &ClassSet) -> Result<Self> {
-        let mut predicted = Vec::new();
-        for images in patches.images.chunks(BATCH) {
-            let probabilities = classifier.classify(images)?;
+    /// When a patch cannot be read, the classifier fails, or a class is none of `classes`.
+    pub fn of(
+        (name, classifier): Method<'_>,
+        patches: &dyn Dataset<Item = LabeledPhotograph>,
+        classes: &ClassSet,
+    ) -> Result<Self> {
+        let (mut predicted, mut truth) = (Vec::new(), Vec::new());
+        for first in (0..patches.len()).step_by(BATCH) {
+            let batch = (first..patches.len().min(first + BATCH)).map(|index| patches.get(index));
+            let batch = batch.collect::<Result<Vec<_>>>()?;
+            truth.extend(batch.iter().map(|patch| patch.class));
+            let images: Vec<_> = batch.into_iter().map(|patch| patch.image).collect();
+            let probabilities = classifier.classify(&images)?;
             predicted.extend(probabilities.rows().into_iter().map(|row| {
                 (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as ClassId
             }));
         }
-        Self::of_labels(name, predicted, patches.classes.clone(), classes)
+        Self::of_labels(name, predicted, truth, classes)
     }
 
     /// Of labels against the true classes.
@@ -75,28 +85,37 @@ pub fn score_table(scores: &[Scores], classes: &ClassSet) -> String {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_scores(path: &Path, scores: &[Scores], classes: &ClassSet) -> Result<()> {
-    let mut text = String::from("method");
-    classes.iter().for_each(|class| text += &format!(",{}", class.name));
-    text += ",weighted\n";
-    for Scores { name, f1, weighted_f1 } in scores {
-        let cells = f1.iter().map(|value| value.map_or(",".to_owned(), |v| format!(",{v:.4}"))).collect::<String>();
-        text += &format!("{name}{cells},{weighted_f1:.4}\n");
-    }
-    write_atomically(path, |out| out.write_all(text.as_bytes()))
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.4}")).unwrap_or_default();
+    write_atomically(path, |out| {
+        let mut csv = csv::Writer::from_writer(out);
+        let names = classes.iter().map(|class| class.name.as_str());
+        csv.write_record(std::iter::once("method").chain(names).chain(["weighted"]))?;
+        for Scores { name, f1, weighted_f1 } in scores {
+            let numbers = f1.iter().copied().chain([Some(*weighted_f1)]).map(number);
+            csv.write_record(std::iter::once(name.to_string()).chain(numbers))?;
+        }
+        csv.flush()
+    })
 }
 
 /// Writes the test photographs to `test/`, and beside it a map of each, as a picture and a table.
 ///
 /// # Errors
-/// When a photograph is too small for the grid, or a file cannot be written.
-pub fn write_maps<D>(out: &Path, survey: &Survey<D>, plan: &Plan, classifier: &dyn PatchClassifier) -> Result<()> {
+/// When a photograph cannot be read or is too small for the grid, or a file cannot be written.
+pub fn write_maps<D: Dataset<Item = LabeledPhotograph>>(
+    out: &Path,
+    survey: &Survey<D>,
+    plan: &Plan,
+    classifier: &dyn PatchClassifier,
+) -> Result<()> {
     crate::make_folder(&out.join("test"))?;
-    for (index, photograph) in survey.test.iter().enumerate() {
+    for index in 0..survey.test.len() {
         let number = index + 1;
-        write_image(out.join(format!("test/photo_{number}.png")), photograph)?;
-        let map = classify_patches(classifier, photograph, &plan.grid, BATCH)?;
+        let photograph = survey.test.get(index)?.image;
+        write_image(out.join(format!("test/photo_{number}.png")), &photograph)?;
+        let map = classify_patches(classifier, &photograph, &plan.grid, BATCH)?;
         write_coarse_map(out.join(format!("map_{number}.csv")), &map, &survey.classes)?;
-        let picture = overlay_coarse_map(photograph, &map, &survey.classes, &CoarseStyle::default())?;
+        let picture = overlay_coarse_map(&photograph, &map, &survey.classes, &CoarseStyle::default())?;
         let (width, height) = picture.dimensions();
         // Small photographs are doubled so that the legend can be read.
         let scale = if width < 640 { 2 } else { 1 };

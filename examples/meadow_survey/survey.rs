@@ -1,11 +1,9 @@
 use std::path::Path;
 
-use coral_core::image::{RgbImage, imageops};
-use coral_core::{
-    ClassId, ClassSet, Dataset, Error, LabeledPatch, LabeledPhotograph, PatchGrid, Progress, Result, Size,
-};
+use coral_core::image::RgbImage;
+use coral_core::{ClassId, ClassSet, Dataset, Error, LabeledPhotograph, Progress, Result};
 use coral_io::{
-    Corrupt, InMemory, OneHot, PhotographFolder, PhotographFolderConfig, Resize, Subset, SyntheticMeadow,
+    Corrupt, InMemory, MeadowScene, PhotographFolder, PhotographFolderConfig, Resize, Subset, SyntheticMeadow,
     SyntheticMeadowConfig, split_by_class,
 };
 
@@ -22,35 +20,27 @@ pub struct Survey<D> {
     /// The true class of every patch of these, row by row; synthetic surveys know it.
     pub train_truth: Option<Vec<ClassId>>,
     /// Photographs that no training sees.
-    pub test: Vec<RgbImage>,
+    pub test: D,
     /// Patches with their true class that no training sees.
-    pub test_patches: Option<TruePatches>,
+    pub test_patches: Option<D>,
 }
 
-/// Patches with their true class.
-#[derive(Debug, Default)]
-pub struct TruePatches {
-    /// The patches.
-    pub images: Vec<RgbImage>,
-    /// A class per patch.
-    pub classes: Vec<ClassId>,
-}
-
-impl<D> Survey<D> {
+impl<D: Dataset<Item = LabeledPhotograph>> Survey<D> {
     /// How well a method classifies the test patches; `None` when there are none.
     ///
     /// # Errors
-    /// When the classifier fails.
+    /// When a patch cannot be read or the classifier fails.
     pub fn score(&self, method: Method<'_>) -> Result<Option<Scores>> {
         self.test_patches.as_ref().map(|patches| Scores::of(method, patches, &self.classes)).transpose()
     }
 }
 
-/// Cuts a photograph.
-pub(super) fn cut(photograph: &RgbImage, grid: PatchGrid) -> Result<Vec<RgbImage>> {
-    let patches = grid.patches(Size::of(photograph))?;
-    let crop = |r: &coral_core::Rect| imageops::crop_imm(photograph, r.x, r.y, r.width, r.height).to_image();
-    Ok(patches.iter().map(crop).collect())
+/// Patches of a photograph with their true classes.
+pub(super) fn with_truth(
+    patches: Vec<RgbImage>,
+    truth: impl IntoIterator<Item = ClassId>,
+) -> impl Iterator<Item = LabeledPhotograph> {
+    patches.into_iter().zip(truth).map(|(image, class)| LabeledPhotograph { image, class })
 }
 
 /// Synthetic photographs to train on, a quarter of each class.
@@ -77,22 +67,21 @@ pub fn synthetic_survey(seed: u64, plan: &Plan) -> Result<Survey<InMemory<Labele
     let mut scenes = draw_all(TRAIN + TEST, &draw)?;
     bar.finish();
     let test = scenes.split_off(TRAIN as usize);
-    let mut test_patches = TruePatches::default();
+    let mut test_patches = Vec::new();
     for scene in &test {
-        test_patches.images.extend(cut(&scene.image, plan.grid)?);
-        test_patches.classes.extend(scene.patch_truth(plan.grid, 0.5)?);
+        test_patches.extend(with_truth(plan.grid.cut(&scene.image)?, scene.patch_truth(plan.grid, 0.5)?));
     }
     let mut train_truth = Vec::new();
     for scene in &scenes {
         train_truth.extend(scene.patch_truth(plan.grid, 0.5)?);
     }
-    let photographs = scenes.into_iter().map(coral_io::MeadowScene::into_labeled).collect();
+    let photographs = |scenes: Vec<MeadowScene>| scenes.into_iter().map(MeadowScene::into_labeled).collect();
     Ok(Survey {
         classes,
-        train: InMemory::new(photographs),
+        train: InMemory::new(photographs(scenes)),
         train_truth: Some(train_truth),
-        test: test.into_iter().map(|scene| scene.image).collect(),
-        test_patches: Some(test_patches),
+        test: InMemory::new(photographs(test)),
+        test_patches: Some(InMemory::new(test_patches)),
     })
 }
 
@@ -107,10 +96,12 @@ fn draw_all<T: Send>(count: u64, draw: &(dyn Fn(u64) -> Result<T> + Sync)) -> Re
     Ok(first?.into_iter().chain(second?).collect())
 }
 
-/// Reads a folder with one folder of photographs per class. A tenth of each class, by seed 0, is kept for pictures.
+/// Lists a folder with one folder of photographs per class, each of which is decoded once and then only when needed. A tenth
+/// of each class, by seed 0, is kept for pictures.
 ///
 /// # Errors
-/// When the folders hold no such survey, `background` is none of them, or a photograph cannot be read.
+/// When the folders hold no such survey, `background` is none of them, or a photograph or patch cannot be read and is not
+/// to be skipped.
 pub fn folder_survey(
     root: &Path,
     background: &str,
@@ -127,12 +118,28 @@ pub fn folder_survey(
     };
     let found = PhotographFolder::new(config(root, None))?.class_set().clone();
     let classes = background_first(&found, background, root)?;
-    let (folder, skipped) = PhotographFolder::checked(config(root, Some(classes.clone())), &Bar::new())?;
-    skipped.iter().for_each(|one| eprintln!("skipped {}: {}", one.path.display(), one.reason));
+    let folder = checked(config(root, Some(classes.clone())))?;
     let [train, test] = split_by_class(folder.labels(), [0.9, 0.1], 0)?;
-    let pictures = test.iter().map(|&index| Ok(folder.get(index)?.image)).collect::<Result<Vec<_>>>()?;
-    let test_patches = test_patches.map(|root| read_patches(config(root, Some(classes.clone())))).transpose()?;
-    Ok(Survey { classes, train: Subset::new(folder, train)?, train_truth: None, test: pictures, test_patches })
+    let test_patches = test_patches.map(|root| {
+        // Those of a single class are as good a test.
+        let patches = checked(PhotographFolderConfig { allow_one_class: true, ..config(root, Some(classes.clone())) })?;
+        let all = (0..patches.len()).collect();
+        Subset::new(patches, all)
+    });
+    Ok(Survey {
+        classes,
+        train: Subset::new(folder.clone(), train)?,
+        train_truth: None,
+        test: Subset::new(folder, test)?,
+        test_patches: test_patches.transpose()?,
+    })
+}
+
+/// A folder without the photographs that are to be skipped, which it tells.
+fn checked(config: PhotographFolderConfig) -> Result<PhotographFolder> {
+    let (folder, skipped) = PhotographFolder::checked(config, &Bar::new())?;
+    skipped.iter().for_each(|one| eprintln!("skipped {}: {}", one.path.display(), one.reason));
+    Ok(folder)
 }
 
 /// The classes of the folders, but the background with id 0.
@@ -143,22 +150,4 @@ fn background_first(found: &ClassSet, background: &str, root: &Path) -> Result<C
         return Err(Error::parameter("background", reason));
     };
     ClassSet::from_names(std::iter::once(first).chain(names.iter().copied().filter(|&name| name != first)))
-}
-
-fn read_patches(config: PhotographFolderConfig) -> Result<TruePatches> {
-    let folder = PhotographFolder::new(config)?;
-    let mut patches = TruePatches::default();
-    for index in 0..folder.len() {
-        let LabeledPhotograph { image, class } = folder.get(index)?;
-        patches.images.push(image);
-        patches.classes.push(class);
-    }
-    Ok(patches)
-}
-
-/// Patches with one class each as a training set.
-pub(super) fn one_hot(patches: TruePatches, classes: usize) -> Result<impl Dataset<Item = LabeledPatch>> {
-    let TruePatches { images, classes: ids } = patches;
-    let photographs = images.into_iter().zip(ids).map(|(image, class)| LabeledPhotograph { image, class });
-    OneHot::new(InMemory::new(photographs.collect()), classes)
 }

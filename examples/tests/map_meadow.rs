@@ -193,6 +193,21 @@ fn changed_settings_are_refused_or_made_anew() {
 }
 
 #[test]
+fn overwriting_leaves_no_labels_of_earlier_runs() {
+    let survey = Survey::new();
+    survey.map("--grid 2x4 --dense").unwrap();
+    let labels = || ["a_labels.png", "b_labels.png"].map(|name| survey.at("out").join(name).exists());
+    // Those of maps that are kept are kept, too.
+    survey.photo("b.bmp", 32, 48);
+    survey.map("--grid 2x4").unwrap();
+    assert_eq!(labels(), [true, false]);
+    survey.map("--grid 1x2 --overwrite").unwrap();
+    assert_eq!(labels(), [false; 2]);
+    survey.map("--grid 1x2 --overwrite --dense").unwrap();
+    assert_eq!(labels(), [true; 2]);
+}
+
+#[test]
 fn corrupt_photographs_stop_the_run_or_are_listed() {
     let survey = Survey::new();
     let bytes = fs::read(survey.at("photos/a.png")).unwrap();

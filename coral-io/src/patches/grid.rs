@@ -1,6 +1,7 @@
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::{ClassId, Dataset, Error, LabeledPhotograph, PatchGrid, Progress, Rect, Result, Size};
 
 /// A patch of a photograph.
@@ -25,9 +26,10 @@ impl From<GridPatch> for LabeledPhotograph {
 
 /// Photographs cut into patches, row by row, photograph by photograph.
 ///
-/// The photograph that was cut last is kept, so that the patches of a photograph one after another cost one
-/// decoding. In random order each patch costs one: [`InMemory`](super::InMemory) holds all patches instead, where they
-/// fit.
+/// Photographs are kept in memory as they are loaded, as long as there is room (512 MiB, or what
+/// [`with_cache`](Self::with_cache) says), and stay: passes in any order decode each of them once. Of the others the one
+/// that was cut last is kept, so that its patches one after another cost one decoding; in random order each patch costs
+/// one. Photographs that are shrunk as they are loaded ([`Resize`](crate::Resize)) take less room.
 ///
 /// # Examples
 /// ```
@@ -50,8 +52,38 @@ pub struct GridPatches<D> {
     grid: PatchGrid,
     /// The first patch of each photograph, and the number of all patches.
     starts: Vec<usize>,
-    last: Mutex<Option<(usize, Arc<LabeledPhotograph>)>>,
+    cache_bytes: usize,
+    kept: Mutex<Kept>,
 }
+
+/// Photographs in memory.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Those that stay, by their index, and their size.
+    photographs: HashMap<usize, Arc<LabeledPhotograph>>,
+    bytes: usize,
+    /// The last of the others.
+    last: Option<(usize, Arc<LabeledPhotograph>)>,
+}
+
+impl Kept {
+    fn get(&self, index: usize) -> Option<Arc<LabeledPhotograph>> {
+        let last = self.last.as_ref().filter(|(last, _)| *last == index).map(|(_, photograph)| photograph);
+        self.photographs.get(&index).or(last).map(Arc::clone)
+    }
+
+    fn keep(&mut self, index: usize, photograph: &Arc<LabeledPhotograph>, cache_bytes: usize) {
+        let total = self.bytes.saturating_add(photograph.image.as_raw().len());
+        if total > cache_bytes {
+            self.last = Some((index, Arc::clone(photograph)));
+        } else if self.photographs.insert(index, Arc::clone(photograph)).is_none() {
+            self.bytes = total;
+        }
+    }
+}
+
+/// Pixels that are kept unless told otherwise.
+const CACHE_BYTES: usize = 512 << 20;
 
 impl<D: Dataset<Item = LabeledPhotograph>> GridPatches<D> {
     /// The patches of all photographs of `dataset`.
@@ -60,28 +92,40 @@ impl<D: Dataset<Item = LabeledPhotograph>> GridPatches<D> {
     /// size, a step of `progress` each.
     ///
     /// # Errors
-    /// Those of [`PatchGrid::patches`]; those of the dataset when a photograph cannot be loaded.
+    /// Those of [`PatchGrid::patches`]; [`Error::InvalidParameter`] when there are more patches than can be counted; those of
+    /// the dataset when a photograph cannot be loaded.
     pub fn new(dataset: D, grid: PatchGrid, progress: &dyn Progress) -> Result<Self> {
+        // A split of no rows or columns holds no patch at all, whatever the photographs.
+        if let PatchGrid::Split { rows: 0, .. } | PatchGrid::Split { columns: 0, .. } = grid {
+            grid.cells(Size { width: 1, height: 1 })?;
+        }
         progress.start(dataset.len() as u64, "photographs");
         let mut starts = vec![0];
-        let mut patches = 0;
+        let mut patches: usize = 0;
         for index in 0..dataset.len() {
-            patches += match grid {
-                PatchGrid::Split { rows, columns } => rows as usize * columns as usize,
+            let cells = match grid {
+                PatchGrid::Split { rows, columns } => Size { width: columns, height: rows },
                 PatchGrid::Stride { .. } => {
                     let size = Size::of(&dataset.get(index)?.image);
-                    grid.cells(size).map_err(|error| of_photograph(&dataset, index, error))?.pixels()
+                    grid.cells(size).map_err(|error| of_photograph(&dataset, index, error))?
                 }
             };
+            let more = (cells.width as usize).checked_mul(cells.height as usize);
+            patches = more.and_then(|more| patches.checked_add(more)).ok_or_else(|| {
+                let reason = format!("{cells} patches of each of {} photographs are too many", dataset.len());
+                Error::parameter("grid", reason)
+            })?;
             starts.push(patches);
             progress.advance(1);
         }
         progress.finish();
-        // A split of no rows or columns holds no patch at all, whatever the photographs.
-        if let PatchGrid::Split { rows, columns } = grid {
-            grid.cells(Size { width: columns.max(1), height: rows.max(1) })?;
-        }
-        Ok(Self { dataset, grid, starts, last: Mutex::new(None) })
+        Ok(Self { dataset, grid, starts, cache_bytes: CACHE_BYTES, kept: Mutex::default() })
+    }
+
+    /// Keeps at most so many bytes of pixels in memory, and the photograph that was cut last; 0 keeps that one alone.
+    #[must_use]
+    pub fn with_cache(self, bytes: usize) -> Self {
+        Self { cache_bytes: bytes, kept: Mutex::default(), ..self }
     }
 
     /// The photographs.
@@ -115,16 +159,13 @@ impl<D: Dataset<Item = LabeledPhotograph>> GridPatches<D> {
     }
 
     fn photograph(&self, index: usize) -> Result<Arc<LabeledPhotograph>> {
-        // A thread that panicked while it held the lock left a whole photograph, or none.
-        let kept = |last: &Option<(usize, Arc<LabeledPhotograph>)>| {
-            last.as_ref().filter(|(kept, _)| *kept == index).map(|(_, photograph)| Arc::clone(photograph))
-        };
-        if let Some(photograph) = kept(&self.last.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // A thread that panicked while it held the lock left whole photographs.
+        if let Some(photograph) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(index) {
             return Ok(photograph);
         }
         // Loaded without the lock, so that threads do not wait for each other's photographs.
         let photograph = Arc::new(self.dataset.get(index)?);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, Arc::clone(&photograph)));
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(index, &photograph, self.cache_bytes);
         Ok(photograph)
     }
 }
@@ -153,8 +194,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Dataset for GridPatches<D> {
             let expected = format!("{} patches", self.starts[photograph + 1] - self.starts[photograph]);
             Error::shape("photograph", expected, format!("{} patches", patches.len()))
         })?;
-        let image = imageops::crop_imm(&whole.image, rect.x, rect.y, rect.width, rect.height).to_image();
-        Ok(GridPatch { image, photograph, rect, class: whole.class })
+        Ok(GridPatch { image: rect.crop(&whole.image), photograph, rect, class: whole.class })
     }
 
     fn name(&self, index: usize) -> Result<String> {
@@ -228,9 +268,49 @@ mod tests {
     #[test]
     fn bad_grids_are_named() {
         let new = |rows, columns| GridPatches::new(Growing, PatchGrid::Split { rows, columns }, &NoProgress);
-        assert!(new(0, 3).is_err() && new(3, 0).is_err());
+        let text = |rows, columns| new(rows, columns).map(drop).unwrap_err().to_string();
+        assert!(text(0, 3).contains("`grid`: 0x3 patches are none") && text(3, 0).contains("3x0 patches are none"));
+        // Three photographs of almost 2⁶⁴ patches each.
+        let error = text(u32::MAX, u32::MAX);
+        assert!(
+            error.contains("`grid`: 4294967295x4294967295 patches of each of 3 photographs are too many"),
+            "{error}"
+        );
         let error = new(1, 5).unwrap_or_else(|error| panic!("{error}")).get(0).unwrap_err().to_string();
         assert!(error.contains("photograph0`: a 4x4 photograph is too small for 5x1 patches"), "{error}");
+    }
+
+    /// Counts how often a photograph is loaded.
+    struct Counting(Mutex<usize>);
+
+    impl Dataset for Counting {
+        type Item = LabeledPhotograph;
+        fn len(&self) -> usize {
+            3
+        }
+        fn get(&self, index: usize) -> Result<LabeledPhotograph> {
+            *self.0.lock().unwrap() += 1;
+            Growing.get(index)
+        }
+        fn name(&self, index: usize) -> Result<String> {
+            Growing.name(index)
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_changes_nothing() {
+        let grid = PatchGrid::Split { rows: 1, columns: 2 };
+        let expected = GridPatches::new(Growing, grid, &NoProgress).unwrap();
+        // Photographs of 48, 96 and 144 bytes.
+        for (bytes, loads) in [(0, 14), (47, 14), (48, 8), (143, 8), (144, 3), (usize::MAX, 3)] {
+            let photographs = Counting(Mutex::default());
+            let patches = GridPatches::new(&photographs, grid, &NoProgress).unwrap().with_cache(bytes);
+            for index in [0, 1, 2, 0, 3, 4, 5, 1, 2, 0, 3, 0, 4, 2, 4, 2] {
+                assert_eq!(patches.get(index).unwrap(), expected.get(index).unwrap());
+            }
+            assert_eq!(*photographs.0.lock().unwrap(), loads, "{bytes} bytes");
+            assert!(patches.kept.lock().unwrap().bytes <= bytes);
+        }
     }
 
     #[test]

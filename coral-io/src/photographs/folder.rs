@@ -74,22 +74,18 @@ impl PhotographFolder {
     /// of which none is left.
     pub fn checked(config: PhotographFolderConfig, progress: &dyn Progress) -> Result<(Self, Vec<SkippedPhotograph>)> {
         let mut folders = class_folders(&config.root, &config.leave_out)?;
+        // Decoding can take long: what needs no photograph is checked before.
+        let (classes, ids) = classes(&config, &folders)?;
+        expect_several_classes(&config, &classes, &ids)?;
         let skipped = check_all(&mut folders, &config, progress)?;
         Ok((Self::of_folders(config, folders)?, skipped))
     }
 
     pub(super) fn of_folders(config: PhotographFolderConfig, folders: Vec<ClassFolder>) -> Result<Self> {
-        config.resize.map_or(Ok(()), |resize| resize.validate())?;
-        let class_names = class_names(&config, &folders)?;
-        let classes = match &config.classes {
-            Some(classes) => classes.clone(),
-            None => classes_of(&config.root, &class_names)?,
-        };
+        let (classes, ids) = classes(&config, &folders)?;
         let mut dataset = Self { config, classes, paths: Vec::new(), labels: Vec::new(), names: Vec::new() };
         let mut taken = HashSet::new();
-        for (folder, class) in folders.into_iter().zip(&class_names) {
-            let failed = |error: Error| Error::format(&folder.path, None, error.to_string());
-            let id = dataset.classes.parse(class).map_err(failed)?;
+        for (folder, id) in folders.into_iter().zip(ids) {
             for path in folder.photographs {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 dataset.names.push(free_name(&format!("{}_{stem}", folder.name), &mut taken));
@@ -97,19 +93,9 @@ impl PhotographFolder {
                 dataset.paths.push(path);
             }
         }
-        dataset.expect_several_classes()?;
+        expect_several_classes(&dataset.config, &dataset.classes, &dataset.labels)?;
         dataset.refuse_repeated()?;
         Ok(dataset)
-    }
-
-    fn expect_several_classes(&self) -> Result<()> {
-        let first = self.labels.first();
-        if self.config.allow_one_class || self.labels.iter().any(|label| Some(label) != first) {
-            return Ok(());
-        }
-        let class = first.map(|&id| self.classes.name(id)).unwrap_or_default();
-        let reason = format!("all photographs are of the class `{class}`: expected folders of at least two classes");
-        Err(Error::format(&self.config.root, None, reason))
     }
 
     fn refuse_repeated(&self) -> Result<()> {
@@ -216,6 +202,31 @@ pub(super) fn expect_size(path: &Path, size: Size, least: Option<Size>) -> Resul
         }
         _ => Ok(()),
     }
+}
+
+/// All classes, and that of every folder; checks the settings that need no photograph.
+fn classes(config: &PhotographFolderConfig, folders: &[ClassFolder]) -> Result<(ClassSet, Vec<ClassId>)> {
+    config.resize.map_or(Ok(()), |resize| resize.validate())?;
+    let names = class_names(config, folders)?;
+    let classes = match &config.classes {
+        Some(classes) => classes.clone(),
+        None => classes_of(&config.root, &names)?,
+    };
+    let id = |(folder, name): (&ClassFolder, &String)| {
+        classes.parse(name).map_err(|error| Error::format(&folder.path, None, error.to_string()))
+    };
+    let ids = folders.iter().zip(&names).map(id).collect::<Result<_>>()?;
+    Ok((classes, ids))
+}
+
+fn expect_several_classes(config: &PhotographFolderConfig, classes: &ClassSet, labels: &[ClassId]) -> Result<()> {
+    let first = labels.first();
+    if config.allow_one_class || labels.iter().any(|label| Some(label) != first) {
+        return Ok(());
+    }
+    let class = first.map(|&id| classes.name(id)).unwrap_or_default();
+    let reason = format!("all photographs are of the class `{class}`: expected folders of at least two classes");
+    Err(Error::format(&config.root, None, reason))
 }
 
 /// The class name of every folder.

@@ -148,6 +148,23 @@ fn bad_photographs_are_an_error_or_skipped_and_always_named() {
 }
 
 #[test]
+fn settings_are_checked_before_photographs_are_decoded() {
+    let folder = spoilt();
+    let refused = |config: PhotographFolderConfig, expected: &str| {
+        let progress = CountingProgress::default();
+        let error = PhotographFolder::checked(config, &progress).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(progress.done(), 0, "{error}");
+    };
+    refused(PhotographFolderConfig { resize: Some(Resize::MaxSide(0)), ..config(&folder) }, "`resize`");
+    refused(PhotographFolderConfig { rename: renames(&[("c", "d")]), ..config(&folder) }, "`rename`");
+    refused(PhotographFolderConfig { leave_out: vec!["c".into()], ..config(&folder) }, "`leave_out`");
+    let only_a = ClassSet::from_names(["a"]).unwrap();
+    refused(PhotographFolderConfig { classes: Some(only_a), ..config(&folder) }, "unknown class `b`");
+    refused(PhotographFolderConfig { rename: renames(&[("b", "a")]), ..config(&folder) }, "all photographs are of");
+}
+
+#[test]
 fn photographs_are_shrunk_on_load() {
     let folder = tree(&["a/1.png", "b/1.png"]);
     let sized = |resize| {

@@ -12,8 +12,8 @@ use super::check_fractions;
 pub enum SitePattern {
     /// The folder that it stands in.
     Folder,
-    /// The first `parts` pieces of its name between delimiters: with `_` and 2, `Salary_T21_DSCN0108.jpg` is of the
-    /// site `Salary_T21`.
+    /// The first `parts` pieces of its name between delimiters: with `_` and 2, `Reef_T21_0108.jpg` is of the site
+    /// `Reef_T21`.
     Prefix {
         /// What stands between the pieces.
         delimiter: String,
@@ -32,7 +32,7 @@ pub enum SitePattern {
 /// ```
 /// use coral_io::{SitePattern, site_of};
 /// let pattern = SitePattern::Prefix { delimiter: "_".into(), parts: 2 };
-/// assert_eq!(site_of("a/Salary_T21_DSCN0108_18.jpg", &pattern)?, "Salary_T21");
+/// assert_eq!(site_of("a/Reef_T21_0108.jpg", &pattern)?, "Reef_T21");
 /// assert_eq!(site_of("lagoon/1.jpg", &SitePattern::Folder)?, "lagoon");
 /// let error = site_of("T21.jpg", &pattern).unwrap_err();
 /// assert_eq!(error.to_string(), "T21.jpg: no site in the name: expected 2 pieces before `_`");

@@ -1,9 +1,9 @@
 use candle_core::Tensor;
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::ndarray::Array1;
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Result, SeededRng,
-    Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
+    CellLabeler, ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Rect, Result,
+    SeededRng, Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
 use super::classifier::{FitConfig, ResNetClassifier, whole_cells};
@@ -156,7 +156,7 @@ impl Dataset for LabeledCells<'_> {
         let photograph = self.photographs.get(photograph)?;
         let whole = whole_cells(&photograph.image, self.side)?;
         let (x, y) = (column as u32 * self.side, row as u32 * self.side);
-        let image = imageops::crop_imm(&*whole, x, y, self.side, self.side).to_image();
+        let image = Rect { x, y, width: self.side, height: self.side }.crop(&whole);
         let mut target = Array1::zeros(self.classes);
         target[usize::from(class)] = 1.0;
         Ok(LabeledPatch { image, target })

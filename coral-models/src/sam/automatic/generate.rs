@@ -1,4 +1,4 @@
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::{ClassId, Error, InstanceMask, PointPrompt, Progress, Rect, Result, RleMask, Size};
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
@@ -28,8 +28,7 @@ pub(super) fn generate<D: PointDecoder>(
     progress.start(total as u64, "point batches");
     let mut masks = Vec::new();
     for crop in &crops {
-        let Rect { x, y, width, height } = crop.rect;
-        let embedding = decoder.embed(&imageops::crop_imm(image, x, y, width, height).to_image())?;
+        let embedding = decoder.embed(&crop.rect.crop(image))?;
         let task = CropTask { decoder, config, size, crop: crop.rect, embedding };
         let mut found = Vec::new();
         for points in batches(crop.layer) {

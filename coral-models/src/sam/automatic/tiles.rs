@@ -1,4 +1,4 @@
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::{Error, InstanceMask, Progress, Rect, Result, Size};
 use serde::{Deserialize, Serialize};
 
@@ -102,8 +102,7 @@ pub(super) fn generate_on_tiles(
     let boxes = tile_boxes(Size::of(image), config.tile, config.overlap)?;
     progress.start(boxes.len() as u64, "tiles");
     let tiles = boxes.into_iter().map(|tile| {
-        let pixels = imageops::crop_imm(image, tile.x, tile.y, tile.width, tile.height).to_image();
-        let masks = generate(&pixels)?;
+        let masks = generate(&tile.crop(image))?;
         progress.advance(1);
         Ok(TileMasks { tile, masks })
     });
