@@ -196,19 +196,17 @@ pub trait TrainPatchClassifier: PatchClassifier {
 
 /// A grid classifier that can be trained.
 pub trait TrainGridClassifier: GridClassifier {
-    /// One pass over `photographs`, in an order drawn from `seed`, on the labels that `labeler` gives to their features.
-    ///
-    /// The labeller gets what [`FeatureExtractor::extract`] gives for the whole photograph before the pass: D×h×w
-    /// features by the weights as they were then, in inference mode, without augmentation. Labels that followed every
-    /// step could lead the classifier astray, and the labeller's templates are of those features. A cell that it leaves
-    /// [`UNLABELED`](crate::UNLABELED) does not count for the loss.
+    /// One pass over `photographs`, in an order drawn from `seed`, on `labels`: the classes of the h×w cells of each
+    /// photograph, in the grid that [`FeatureExtractor::extract`] gives for it. Cells that are
+    /// [`UNLABELED`](crate::UNLABELED) do not count for the loss; the photographs' own classes are not looked at.
     ///
     /// # Errors
-    /// When a photograph cannot be loaded, the labeller fails, or a trainable variable gets no gradient.
+    /// When there is not one map for each photograph, one has another grid or a class past the last, a photograph cannot
+    /// be loaded, or a trainable variable gets no gradient.
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
-        labeler: &dyn CellLabeler,
+        labels: &[LabelMap],
         seed: u64,
     ) -> Result<EpochReport>;
 }

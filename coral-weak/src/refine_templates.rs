@@ -8,7 +8,8 @@ use crate::{SimilarityConfig, TemplateBundler, Templates, similarity_labels};
 /// tied to the photographs' labels.
 ///
 /// The mean of all cells of photographs of a class holds much background, which draws cells of background to that
-/// class. `photographs` are D×h×w features with the photograph's class. A class that no cell is labelled as keeps its template. Not in the paper of [`SeaFeats`](crate::SeaFeats).
+/// class. `photographs` are D×h×w features with the photograph's class. A class that no cell is labelled as keeps its
+/// template. Not in the paper of [`SeaFeats`](crate::SeaFeats).
 ///
 /// # Errors
 /// Those of [`similarity_labels`]; [`Error::UnknownClass`](coral_core::Error::UnknownClass) when the background, and

@@ -292,16 +292,22 @@ impl ResNetClassifier {
 /// A photograph in the nearest size that is a whole number of cells of `side` pixels, so that they cover it evenly.
 pub(super) fn whole_cells(photograph: &RgbImage, side: u32) -> Result<Cow<'_, RgbImage>> {
     let size = Size::of(photograph);
-    if size.width < side || size.height < side {
-        let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
-        return Err(Error::input("photograph", reason));
-    }
-    let whole = |length: u32| (length + side / 2) / side * side;
-    let target = Size { width: whole(size.width), height: whole(size.height) };
+    let Size { width, height } = cell_grid(size, side)?;
+    let target = Size { width: width * side, height: height * side };
     if target == size {
         return Ok(Cow::Borrowed(photograph));
     }
     resize_image(photograph, target, PillowFilter::Bilinear).map(Cow::Owned)
+}
+
+/// How many cells of `side` pixels a photograph of `size` has, nearly.
+pub(super) fn cell_grid(size: Size, side: u32) -> Result<Size> {
+    if size.width < side || size.height < side {
+        let reason = format!("a {size} photograph is smaller than a cell of {side}x{side} pixels");
+        return Err(Error::input("photograph", reason));
+    }
+    let cells = |length: u32| length / side + u32::from(length % side >= side.div_ceil(2));
+    Ok(Size { width: cells(size.width), height: cells(size.height) })
 }
 
 impl fmt::Debug for ResNetClassifier {

@@ -6,7 +6,6 @@ use coral_core::{Error, FeatureExtractor, FeatureMap, GridClassifier, ImageEncod
 
 use super::classifier::{ResNetClassifier, whole_cells};
 use super::conv_norm::Mode;
-use super::patch_network::PatchNetwork;
 use crate::tensor::{tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows, unit_rows};
 use crate::{PillowFilter, resize_image};
 
@@ -51,13 +50,6 @@ impl ResNetClassifier {
         let whole = whole_cells(image, self.config.network.cells.side() as u32)?;
         self.pixels(std::slice::from_ref(&*whole))
     }
-
-    /// The features that `network` sees in the cells of a photograph of `size`, given as 1×3×H×W pixels.
-    pub(super) fn features_of(&self, network: &PatchNetwork, pixels: &Tensor, size: Size) -> Result<FeatureMap> {
-        let cells = network.grid_features(pixels, Mode::Eval);
-        let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
-        tensor_to_feature_map(&map, size)
-    }
 }
 
 /// A copy of a patch in another size; the filter that Pillow calls bilinear, which averages when it shrinks.
@@ -92,7 +84,9 @@ impl FeatureExtractor for ResNetClassifier {
 
     /// The features of the cells that [`GridClassifier::classify_grid`] classifies.
     fn extract(&self, image: &RgbImage) -> Result<FeatureMap> {
-        self.features_of(&*self.inference()?, &self.photograph(image)?, Size::of(image))
+        let cells = self.inference()?.grid_features(&self.photograph(image)?, Mode::Eval);
+        let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
+        tensor_to_feature_map(&map, Size::of(image))
     }
 }
 

@@ -2,14 +2,14 @@ use candle_core::Tensor;
 use coral_core::image::RgbImage;
 use coral_core::ndarray::Array1;
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Rect, Result,
-    SeededRng, Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
+    ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Rect, Result, SeededRng, Size,
+    TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
-use super::classifier::{FitConfig, ResNetClassifier, whole_cells};
+use super::classifier::{FitConfig, ResNetClassifier, cell_grid, whole_cells};
 use super::classify::resized;
 use super::conv_norm::Mode;
-use super::patch_network::{Cells, PatchNetwork};
+use super::patch_network::Cells;
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,
@@ -58,30 +58,27 @@ impl ResNetClassifier {
         self.trainer.start_epoch();
     }
 
-    /// The class of every cell of a photograph, given as `pixels`, too, by the features that `network` sees in it.
-    fn label(
-        &self,
-        network: &PatchNetwork,
-        (photograph, pixels): (&LabeledPhotograph, &Tensor),
-        labeler: &dyn CellLabeler,
-    ) -> Result<LabelMap> {
-        let features = self.features_of(network, pixels, Size::of(&photograph.image))?;
-        let labels = labeler.label_cells(&features, photograph.class)?;
-        features.grid_size().expect("labels of cells", Size::of_map(&labels))?;
-        let count = self.config.network.classes;
-        match labels.iter().find(|&&class| class != UNLABELED && usize::from(class) >= count) {
-            Some(class) => {
-                let last = count - 1;
-                let reason = format!("expected classes 0 to {last} or {UNLABELED} (unlabelled), got {class}");
-                Err(Error::input("labels of cells", reason))
-            }
-            None => Ok(labels),
+    /// Checks that there are labels for every photograph, all of them classes.
+    fn check_labels(&self, photographs: &dyn Dataset<Item = LabeledPhotograph>, labels: &[LabelMap]) -> Result<()> {
+        let (expected, actual) = (photographs.len(), labels.len());
+        if expected != actual {
+            let text = |count: usize| format!("{count} maps, one a photograph");
+            return Err(Error::shape("labels of cells", text(expected), actual.to_string()));
         }
+        let count = self.config.network.classes;
+        for (index, labels) in labels.iter().enumerate() {
+            if let Some(class) = labels.iter().find(|&&class| class != UNLABELED && usize::from(class) >= count) {
+                let (last, name) = (count - 1, photographs.name(index)?);
+                let reason = format!("expected classes 0 to {last} or {UNLABELED} (unlabelled), got {class}");
+                return Err(Error::input(format!("labels of cells of {name}"), reason));
+            }
+        }
+        Ok(())
     }
 
     /// One step on the N×3×H×W pixels of photographs whose cells have `labels`.
-    fn step_on_photographs(&mut self, pixels: &Tensor, labels: &[LabelMap], dropout: &mut SeededRng) -> Result<()> {
-        let classes: Vec<ClassId> = labels.iter().flatten().copied().collect();
+    fn step_on_photographs(&mut self, pixels: &Tensor, labels: &[&LabelMap], dropout: &mut SeededRng) -> Result<()> {
+        let classes: Vec<ClassId> = labels.iter().copied().flatten().copied().collect();
         let labeled = classes.iter().filter(|&&class| class != UNLABELED).count();
         if labeled == 0 {
             return Ok(());
@@ -121,9 +118,20 @@ impl ResNetClassifier {
     }
 }
 
+/// Checks that there is a label for every cell of a photograph.
+fn check_grid(image: &RgbImage, side: u32, labels: &LabelMap, name: impl Fn() -> Result<String>) -> Result<()> {
+    let grid = cell_grid(Size::of(image), side).map_err(|error| match (error, name()) {
+        (Error::InvalidInput { reason, .. }, Ok(name)) => Error::input(name, reason),
+        (error, _) => error,
+    })?;
+    let actual = Size::of_map(labels);
+    if grid == actual { Ok(()) } else { grid.expect(&format!("labels of cells of {}", name()?), actual) }
+}
+
 /// Cells of photographs with a label each, cut out when they are asked for.
 struct LabeledCells<'a> {
     photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
+    labels: &'a [LabelMap],
     cells: Vec<LabeledCell>,
     /// Pixels along a cell.
     side: u32,
@@ -137,7 +145,21 @@ struct LabeledCell {
     class: ClassId,
 }
 
-impl LabeledCells<'_> {
+impl<'a> LabeledCells<'a> {
+    /// `labels` are a map per photograph.
+    fn new(
+        photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
+        labels: &'a [LabelMap],
+        (side, classes): (u32, usize),
+    ) -> Self {
+        let of_one = |(photograph, labels): (usize, &'a LabelMap)| {
+            let cell = move |((row, column), &class)| LabeledCell { photograph, row, column, class };
+            labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED)
+        };
+        let cells = labels.iter().enumerate().flat_map(of_one).collect();
+        Self { photographs, labels, cells, side, classes }
+    }
+
     fn cell(&self, index: usize) -> Result<&LabeledCell> {
         let len = self.cells.len();
         self.cells.get(index).ok_or_else(|| Error::IndexOutOfRange { what: "the cells".into(), index, len })
@@ -153,8 +175,9 @@ impl Dataset for LabeledCells<'_> {
 
     fn get(&self, index: usize) -> Result<LabeledPatch> {
         let &LabeledCell { photograph, row, column, class } = self.cell(index)?;
-        let photograph = self.photographs.get(photograph)?;
-        let whole = whole_cells(&photograph.image, self.side)?;
+        let image = self.photographs.get(photograph)?.image;
+        check_grid(&image, self.side, &self.labels[photograph], || self.photographs.name(photograph))?;
+        let whole = whole_cells(&image, self.side)?;
         let (x, y) = (column as u32 * self.side, row as u32 * self.side);
         let image = Rect { x, y, width: self.side, height: self.side }.crop(&whole);
         let mut target = Array1::zeros(self.classes);
@@ -169,46 +192,35 @@ impl Dataset for LabeledCells<'_> {
 }
 
 impl TrainGridClassifier for ResNetClassifier {
-    /// Labels come from the features that the network of the pass's beginning sees, as the templates of such a pass do:
-    /// labels that follow every step lead the network astray. [`Cells::Pooled`] makes steps of photographs (those of a
-    /// batch that differ in size make steps of their own), [`Cells::Cut`] of cells of any photographs, which are decoded
-    /// anew for every cell and augmented.
+    /// [`Cells::Pooled`] makes steps of photographs (those of a batch that differ in size make steps of their own),
+    /// [`Cells::Cut`] of cells of any photographs, which are decoded anew for every cell and augmented.
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
-        labeler: &dyn CellLabeler,
+        labels: &[LabelMap],
         seed: u64,
     ) -> Result<EpochReport> {
-        let beginning = self.inference()?;
-        let loader = self.config.training.loader;
-        let get = |index: usize, _| photographs.get(index);
+        self.check_labels(photographs, labels)?;
         if let Cells::Cut(side) = self.config.network.cells {
-            let plan = BatchPlan { batches: (0..photographs.len()).map(|index| vec![index]).collect(), seed };
-            let mut cells = Vec::new();
-            let mut photograph = 0;
-            for_each_batch(&plan, loader, &get, |batch| {
-                for one in &batch {
-                    let labels = self.label(&beginning, (one, &self.photograph(&one.image)?), labeler)?;
-                    let cell = |((row, column), &class)| LabeledCell { photograph, row, column, class };
-                    cells.extend(labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED));
-                    photograph += 1;
-                }
-                Ok(())
-            })?;
-            let classes = self.config.network.classes;
-            let cells = LabeledCells { photographs, cells, side: side as u32, classes };
+            let cells = LabeledCells::new(photographs, labels, (side as u32, self.config.network.classes));
             return TrainPatchClassifier::fit_epoch(self, &cells, seed);
         }
+        let loader = self.config.training.loader;
         let plan = self.plan(photographs.len(), seed)?;
         self.start_epoch();
         let mut dropout = SeededRng::stream(seed, DROPOUT);
-        for_each_batch(&plan, loader, &get, |mut batch| {
-            batch.sort_by_key(|photograph| (photograph.image.width(), photograph.image.height()));
-            for same in batch.chunk_by(|a, b| Size::of(&a.image) == Size::of(&b.image)) {
-                let pixels = same.iter().map(|one| self.photograph(&one.image)).collect::<Result<Vec<_>>>()?;
-                let labels = same.iter().zip(&pixels).map(|pair| self.label(&beginning, pair, labeler));
-                let labels = labels.collect::<Result<Vec<_>>>()?;
+        let side = self.config.network.cells.side() as u32;
+        let load = |index: usize, _| {
+            let image = photographs.get(index)?.image;
+            check_grid(&image, side, &labels[index], || photographs.name(index))?;
+            Ok((index, image))
+        };
+        for_each_batch(&plan, loader, &load, |mut batch| {
+            batch.sort_by_key(|(_, image)| (image.width(), image.height()));
+            for same in batch.chunk_by(|(_, a), (_, b)| Size::of(a) == Size::of(b)) {
+                let pixels = same.iter().map(|(_, image)| self.photograph(image)).collect::<Result<Vec<_>>>()?;
                 let pixels = Tensor::cat(&pixels, 0).map_err(Error::model)?;
+                let labels: Vec<&LabelMap> = same.iter().map(|(index, _)| &labels[*index]).collect();
                 self.step_on_photographs(&pixels, &labels, &mut dropout)?;
             }
             Ok(())

@@ -1,14 +1,13 @@
 use std::ops::ControlFlow;
 
 use coral_core::image::{Rgb, RgbImage};
-use coral_core::ndarray::Array3;
 use coral_core::{
-    CellLabeler, CountingProgress, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap, LabeledPhotograph,
-    NoProgress, Result, SeededRng, TrainGridClassifier,
+    CountingProgress, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap, NoProgress, Result, SeededRng,
+    TrainGridClassifier,
 };
 use coral_weak::{
-    Centered, EveryPatchLabeler, FeatureCenter, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, SimilarityConfig,
-    SimilarityLabeler, TemplateBundler, bundle_templates, refine_templates,
+    EveryPatchLabeler, FeatureCenter, SeaFeats, SeaFeatsConfig, SeaFeatsEpoch, SimilarityConfig, TemplateBundler,
+    bundle_templates, label_photographs, refine_templates,
 };
 
 use crate::seagrass::{CLASSES, ColorModel, Seabed};
@@ -25,8 +24,9 @@ fn go_on(_: &SeaFeatsEpoch, _: &ColorModel) -> Result<ControlFlow<()>> {
 fn learns_what_the_photographs_labels_do_not_say() {
     let (seabed, test) = (Seabed::typical(1), Seabed::typical(2));
     let mut baseline = ColorModel::new(CLASSES);
+    let labels = label_photographs(&baseline, &EveryPatchLabeler, &seabed, &NoProgress).unwrap();
     for seed in 0..10 {
-        TrainGridClassifier::fit_epoch(&mut baseline, &seabed, &EveryPatchLabeler, seed).unwrap();
+        TrainGridClassifier::fit_epoch(&mut baseline, &seabed, &labels, seed).unwrap();
     }
     let mut model = ColorModel::new(CLASSES);
     let progress = CountingProgress::default();
@@ -60,28 +60,17 @@ impl FeatureExtractor for Corner {
     }
 }
 
-impl GridClassifier for Corner {
-    fn num_classes(&self) -> usize {
-        CLASSES
-    }
-    fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>> {
-        self.0.classify_grid(image)
-    }
-}
-
 #[test]
 fn refined_templates_label_better() {
     let (seabed, model) = (Seabed::typical(4), Corner(ColorModel::new(CLASSES)));
     let errors = |centered, refinements| {
         let similarity = SimilarityConfig { threshold: -1.0, ..Default::default() };
         let training = SeaFeats::new(SeaFeatsConfig { similarity, centered, refinements, ..config(1) }).unwrap();
-        let labeler = training.cell_labeler(&model, &seabed, &NoProgress).unwrap();
-        let wrong = |(photograph, truth): (&LabeledPhotograph, &LabelMap)| {
-            let features = model.extract(&photograph.image).unwrap();
-            let labels = labeler.label_cells(&features, photograph.class).unwrap();
+        let labels = training.label(&model, CLASSES, &seabed, &NoProgress).unwrap().cells;
+        let wrong = |(labels, truth): (&LabelMap, &LabelMap)| {
             labels.iter().zip(truth).filter(|(label, truth)| label != truth).count()
         };
-        seabed.photographs.iter().zip(&seabed.truth).map(wrong).sum::<usize>()
+        labels.iter().zip(&seabed.truth).map(wrong).sum::<usize>()
     };
     for centered in [false, true] {
         let (plain, once, often) = (errors(centered, 0), errors(centered, 1), errors(centered, 3));
@@ -128,39 +117,51 @@ fn the_templates_of_an_epoch_are_those_of_its_options() {
     assert!(seen[0] != seen[1] && seen[0] != seen[3] && seen[3] != seen[4] && seen[1] != seen[4]);
 }
 
-/// The cells of all photographs that get each class, by `labeler`.
-fn counts(labeler: &dyn CellLabeler, model: &ColorModel, seabed: &Seabed) -> Vec<u64> {
-    let mut counts = vec![0; CLASSES];
-    for photograph in &seabed.photographs {
-        let labels = labeler.label_cells(&model.extract(&photograph.image).unwrap(), photograph.class).unwrap();
-        labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
-    }
-    counts
-}
-
 #[test]
-fn an_epoch_tells_what_labelled_it() {
+fn labels_tell_what_they_were_taken_with() {
     let seabed = Seabed::typical(6);
     for (centered, refinements) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
         let similarity = SimilarityConfig { threshold: -1.0, ..Default::default() };
         let training = SeaFeats::new(SeaFeatsConfig { similarity, centered, refinements, ..config(1) }).unwrap();
         let mut model = ColorModel::new(CLASSES);
-        let labeler = training.cell_labeler(&model, &seabed, &NoProgress).unwrap();
-        let ours = counts(&*labeler, &model, &seabed);
-        let epoch = training.epoch(&mut model, &seabed, 0, &NoProgress).unwrap();
-        assert_eq!(ours, epoch.labels.labeled, "{centered} {refinements}");
-        assert!(ours.iter().all(|&count| count > 0));
+        let progress = CountingProgress::default();
+        let labels = training.label(&model, CLASSES, &seabed, &progress).unwrap();
+        assert_eq!(progress.done(), seabed.photographs.len() as u64);
+        let counts =
+            (0..CLASSES).map(|class| labels.cells.iter().flatten().filter(move |&&label| usize::from(label) == class));
+        assert!(counts.map(|cells| cells.count() as u64).eq(labels.counts.labeled.iter().copied()));
+        assert!(labels.counts.labeled.iter().all(|&count| count > 0));
 
-        let again = SimilarityLabeler::new(epoch.templates, similarity).unwrap();
-        let again: Box<dyn CellLabeler> = match epoch.center {
-            Some(center) => Box::new(Centered { center, labeler: again }),
-            None => Box::new(again),
-        };
-        assert_eq!(counts(&*again, &model, &seabed), ours, "{centered} {refinements}");
+        let again = label_photographs(&model, &*labels.labeler().unwrap(), &seabed, &NoProgress).unwrap();
+        assert_eq!(again, labels.cells, "{centered} {refinements}");
+
+        let epoch = training.fit(&mut model, &seabed, &NoProgress, go_on).unwrap().swap_remove(0);
+        let SeaFeatsEpoch { templates, center, labels: counts, photographs, .. } = epoch;
+        assert_eq!((templates, center), (labels.templates, labels.center));
+        assert_eq!((counts, photographs), (labels.counts, labels.photographs));
     }
     let training = SeaFeats::new(config(1)).unwrap();
-    let refused = training.cell_labeler(&ColorModel::new(CLASSES), &Seabed::new(&[1, 2], 1), &NoProgress);
-    assert!(refused.err().unwrap().to_string().contains("none is labelled background (class 0)"));
+    let refused = training.label(&ColorModel::new(CLASSES), CLASSES, &Seabed::new(&[1, 2], 1), &NoProgress);
+    assert!(refused.unwrap_err().to_string().contains("none is labelled background (class 0)"));
+}
+
+#[test]
+fn kept_labels_stay_where_new_ones_follow_the_classifier() {
+    let (seabed, training) = (Seabed::typical(3), SeaFeats::new(config(4)).unwrap());
+    let mut model = ColorModel::new(CLASSES);
+    let labels = training.label(&Corner(model.clone()), CLASSES, &seabed, &NoProgress).unwrap();
+    let epochs = training.fit_on(&mut model, (&seabed, &labels), &NoProgress, go_on).unwrap();
+    assert!(epochs.iter().all(|epoch| epoch.labels == labels.counts && epoch.templates == labels.templates));
+
+    // The same, interrupted after two epochs.
+    let mut resumed = ColorModel::new(CLASSES);
+    let stop = |epoch: &SeaFeatsEpoch, _: &ColorModel| {
+        Ok(if epoch.epoch == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    let mut parts = training.fit_on(&mut resumed, (&seabed, &labels), &NoProgress, stop).unwrap();
+    let rest = SeaFeats::new(SeaFeatsConfig { start_epoch: 2, ..config(4) }).unwrap();
+    parts.extend(rest.fit_on(&mut resumed, (&seabed, &labels), &NoProgress, go_on).unwrap());
+    assert_eq!((resumed, parts), (model, epochs));
 }
 
 #[test]
@@ -189,7 +190,9 @@ fn a_margin_leaves_patches_out() {
     let seabed = Seabed::typical(5);
     let similarity = SimilarityConfig { margin: 2.0, ..Default::default() };
     let training = SeaFeats::new(SeaFeatsConfig { similarity, ..config(1) }).unwrap();
-    let epoch = training.epoch(&mut ColorModel::new(CLASSES), &seabed, 0, &NoProgress).unwrap();
+    let mut model = ColorModel::new(CLASSES);
+    let labels = training.label(&model, CLASSES, &seabed, &NoProgress).unwrap();
+    let epoch = training.epoch(&mut model, &seabed, &labels, (0, &NoProgress)).unwrap();
     assert_eq!(epoch.labels.abstained, epoch.labels.foreground);
     assert_eq!((epoch.labels.labeled, epoch.report.samples), (vec![12, 0, 0], 12));
 }

@@ -3,9 +3,8 @@
 use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::{Array1, Array2, Array3};
 use coral_core::{
-    CellLabeler, ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap,
-    LabeledPatch, LabeledPhotograph, PatchClassifier, Result, SeededRng, Size, TrainGridClassifier,
-    TrainPatchClassifier, UNLABELED,
+    ClassId, Dataset, EpochReport, Error, FeatureExtractor, FeatureMap, GridClassifier, LabelMap, LabeledPatch,
+    LabeledPhotograph, PatchClassifier, Result, SeededRng, Size, TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
 pub(crate) const CLASSES: usize = 3;
@@ -153,7 +152,7 @@ impl TrainGridClassifier for ColorModel {
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
-        labeler: &dyn CellLabeler,
+        labels: &[LabelMap],
         seed: u64,
     ) -> Result<EpochReport> {
         let mut order: Vec<usize> = (0..photographs.len()).collect();
@@ -162,8 +161,7 @@ impl TrainGridClassifier for ColorModel {
         for index in order {
             let photograph = photographs.get(index)?;
             let features = self.extract(&photograph.image)?;
-            let labels = labeler.label_cells(&features, photograph.class)?;
-            for ((y, x), &label) in labels.indexed_iter().filter(|(_, label)| **label != UNLABELED) {
+            for ((y, x), &label) in labels[index].indexed_iter().filter(|(_, label)| **label != UNLABELED) {
                 let color = features.data.slice(coral_core::ndarray::s![.., y, x]).to_owned();
                 let target = Array1::from_shape_fn(self.weights.nrows(), |c| f32::from(c == usize::from(label)));
                 losses.push(self.step(&color, &target));

@@ -1,35 +1,28 @@
 use super::*;
 use coral_core::ndarray::Axis;
-use coral_core::{CellLabeler, ClassId, FeatureMap, GridClassifier, LabelMap, TrainGridClassifier, UNLABELED};
+use coral_core::{ClassId, Dataset, GridClassifier, LabelMap, TrainGridClassifier, UNLABELED};
 
-/// Gives every cell the photograph's class, or does otherwise.
-#[derive(Clone, Copy, PartialEq)]
-enum Labeler {
-    Photograph,
-    AbstainsFrom(ClassId),
-    AbstainsFromFirstRow,
-    WrongShape,
-    Unknown,
-    Fails,
+/// Labels of every photograph's cells of 16 pixels: its class, and then what `change` makes of them.
+fn labels(samples: &Samples<LabeledPhotograph>, change: impl Fn(&mut LabelMap, ClassId)) -> Vec<LabelMap> {
+    labels_of_cells(samples, 16, change)
 }
 
-impl CellLabeler for Labeler {
-    fn label_cells(&self, features: &FeatureMap, class: ClassId) -> Result<LabelMap> {
-        let (dim, height, width) = features.data.dim();
-        assert_eq!(dim, 32);
-        let mut labels = LabelMap::from_elem((height, width), class);
-        match self {
-            Self::Photograph => {}
-            Self::AbstainsFrom(left_out) if *left_out == class => labels.fill(UNLABELED),
-            Self::AbstainsFrom(_) => {}
-            Self::AbstainsFromFirstRow => labels.row_mut(0).fill(UNLABELED),
-            Self::WrongShape => return Ok(LabelMap::from_elem((width, height), class)),
-            Self::Unknown => labels.fill(7),
-            Self::Fails => return Err(Error::input("templates", "none of this class")),
-        }
-        Ok(labels)
-    }
+fn labels_of_cells(
+    samples: &Samples<LabeledPhotograph>,
+    side: u32,
+    change: impl Fn(&mut LabelMap, ClassId),
+) -> Vec<LabelMap> {
+    let label = |LabeledPhotograph { image, class }: &LabeledPhotograph| {
+        let cells = |length: u32| ((length + side / 2) / side) as usize;
+        let mut labels = LabelMap::from_elem((cells(image.height()), cells(image.width())), *class);
+        change(&mut labels, *class);
+        labels
+    };
+    samples.items.iter().map(label).collect()
 }
+
+/// Leaves the labels as they are.
+fn as_they_are(_: &mut LabelMap, _: ClassId) {}
 
 fn photographs_48x32(count: usize) -> Samples<LabeledPhotograph> {
     photographs(2, count, Size { width: 48, height: 32 })
@@ -38,15 +31,15 @@ fn photographs_48x32(count: usize) -> Samples<LabeledPhotograph> {
 #[test]
 fn cells_learn_flat_colours() {
     // A step takes cut cells, but photographs of four pooled ones.
-    for (cells, batch, size) in
-        [(Cells::Cut(16), 12, Size { width: 48, height: 32 }), (Cells::Pooled(1), 3, square(64))]
+    for (cells, side, batch, size) in
+        [(Cells::Cut(16), 16, 12, Size { width: 48, height: 32 }), (Cells::Pooled(1), 32, 3, square(64))]
     {
         let mut config = config(2);
         (config.network.cells, config.training.batch) = (cells, batch);
         let mut network = classifier(config);
         let samples = photographs(2, 8, size);
-        let reports: Vec<_> =
-            (0..10).map(|seed| network.fit_epoch(&samples, &Labeler::Photograph, seed).unwrap()).collect();
+        let labels = labels_of_cells(&samples, side, as_they_are);
+        let reports: Vec<_> = (0..10).map(|seed| network.fit_epoch(&samples, &labels, seed).unwrap()).collect();
         assert!(reports[9].loss < 0.5 * reports[0].loss, "{reports:?}");
         let answer = network.classify_grid(&flat(1, size, 99)).unwrap();
         assert!(answer.index_axis(Axis(0), 1).iter().all(|&p| p > 0.5), "{answer}");
@@ -54,28 +47,60 @@ fn cells_learn_flat_colours() {
 }
 
 #[test]
-fn what_the_labeler_leaves_out_does_not_count() {
+fn cells_without_label_do_not_count() {
     let samples = photographs_48x32(6);
-    let samples_of = |labeler| classifier(config(2)).fit_epoch(&samples, &labeler, 1).unwrap().samples;
-    assert_eq!(samples_of(Labeler::Photograph), 6 * 6);
-    assert_eq!(samples_of(Labeler::AbstainsFromFirstRow), 6 * 3);
-    assert_eq!(samples_of(Labeler::AbstainsFrom(1)), 3 * 6);
+    let samples_of = |change: &dyn Fn(&mut LabelMap, ClassId)| {
+        classifier(config(2)).fit_epoch(&samples, &labels(&samples, change), 1).unwrap().samples
+    };
+    assert_eq!(samples_of(&as_they_are), 6 * 6);
+    assert_eq!(samples_of(&|labels, _| labels.row_mut(0).fill(UNLABELED)), 6 * 3);
+    let without_1 = |labels: &mut LabelMap, class| {
+        if class == 1 {
+            labels.fill(UNLABELED);
+        }
+    };
+    assert_eq!(samples_of(&without_1), 3 * 6);
     let all_left_out = photographs(1, 4, square(32));
-    let mut network = classifier(config(2));
-    let image = flat(0, square(32), 50);
-    let before = network.classify_grid(&image).unwrap();
-    assert!(text(network.fit_epoch(&all_left_out, &Labeler::AbstainsFrom(0), 1)).contains("without steps"));
-    // No cell went through the network in training mode.
-    assert_eq!(network.classify_grid(&image).unwrap(), before);
+    let nothing = labels(&all_left_out, |labels, _| labels.fill(UNLABELED));
+    for cells in [Cells::Cut(16), Cells::Pooled(1)] {
+        let mut config = config(2);
+        config.network.cells = cells;
+        let mut network = classifier(config);
+        let image = flat(0, square(32), 50);
+        let before = network.classify_grid(&image).unwrap();
+        let nothing =
+            if cells == Cells::Cut(16) { nothing.clone() } else { vec![LabelMap::from_elem((1, 1), UNLABELED); 4] };
+        assert!(text(network.fit_epoch(&all_left_out, &nothing, 1)).contains("without steps"));
+        // No cell went through the network in training mode.
+        assert_eq!(network.classify_grid(&image).unwrap(), before);
+    }
 }
 
 #[test]
 fn wrong_labels_are_named() {
     let samples = photographs_48x32(4);
-    let text = |labeler| text(classifier(config(2)).fit_epoch(&samples, &labeler, 1));
-    assert_eq!(text(Labeler::WrongShape), "labels of cells: expected shape 3x2, got 2x3");
-    assert!(text(Labeler::Unknown).contains("expected classes 0 to 1 or 255 (unlabelled), got 7"));
-    assert!(text(Labeler::Fails).contains("`templates`: none of this class"));
+    let good = labels(&samples, as_they_are);
+    for cells in [Cells::Cut(16), Cells::Pooled(1)] {
+        let (good, side) =
+            if cells == Cells::Cut(16) { (good.clone(), 16) } else { (labels_of_cells(&samples, 32, as_they_are), 32) };
+        let text = |labels: &[LabelMap]| {
+            let mut config = config(2);
+            config.network.cells = cells;
+            text(classifier(config).fit_epoch(&samples, labels, 1))
+        };
+        let name = samples.name(2).unwrap();
+        let mut wrong = good.clone();
+        wrong[2] = LabelMap::from_elem((5, 4), 0);
+        let grid = if side == 16 { "3x2" } else { "2x1" };
+        assert_eq!(text(&wrong), format!("labels of cells of {name}: expected shape {grid}, got 4x5"));
+        wrong[2] = good[2].mapv(|_| 7);
+        let unknown = text(&wrong);
+        assert!(
+            unknown.contains(&format!("of cells of {name}: expected classes 0 to 1 or 255 (unlabelled), got 7")),
+            "{unknown}"
+        );
+        assert_eq!(text(&good[1..]), "labels of cells: expected shape 4 maps, one a photograph, got 3");
+    }
 }
 
 #[test]
@@ -83,9 +108,10 @@ fn photographs_smaller_than_a_cell_are_named() {
     let mut samples = photographs_48x32(4);
     samples.items[2].image = flat(0, Size { width: 40, height: 15 }, 1);
     let mut network = classifier(config(2));
-    let expected = "invalid input `photograph`: a 40x15 photograph is smaller than a cell of 16x16 pixels";
-    assert_eq!(text(network.fit_epoch(&samples, &Labeler::Photograph, 1)), expected);
-    assert_eq!(text(network.classify_grid(&samples.items[2].image)), expected);
+    let expected = "a 40x15 photograph is smaller than a cell of 16x16 pixels";
+    let error = text(network.fit_epoch(&samples, &labels(&samples, as_they_are), 1));
+    assert_eq!(error, format!("{}: {expected}", samples.name(2).unwrap()));
+    assert_eq!(text(network.classify_grid(&samples.items[2].image)), format!("photograph: {expected}"));
 }
 
 #[test]
@@ -94,7 +120,7 @@ fn photographs_of_several_sizes_train_together() {
     samples.items[1].image = flat(1, Size { width: 70, height: 33 }, 1);
     samples.items[3].image = flat(1, Size { width: 71, height: 31 }, 1);
     // Both become 4×2 cells, but are steps of their own.
-    let report = classifier(config(2)).fit_epoch(&samples, &Labeler::Photograph, 1).unwrap();
+    let report = classifier(config(2)).fit_epoch(&samples, &labels(&samples, as_they_are), 1).unwrap();
     assert_eq!(report.samples, 3 * 6 + 2 * 8);
 }
 
@@ -122,10 +148,9 @@ fn a_resumed_training_goes_on_as_if_uninterrupted() {
     let samples = photographs_48x32(6);
     let mut settings = config(2);
     settings.training.batch = 3;
+    let labels = labels(&samples, |labels, _| labels.row_mut(0).fill(UNLABELED));
     let run = |network: &mut ResNetClassifier, epochs: std::ops::Range<u64>| {
-        epochs
-            .map(|epoch| network.fit_epoch(&samples, &Labeler::AbstainsFromFirstRow, epoch).unwrap())
-            .collect::<Vec<_>>()
+        epochs.map(|epoch| network.fit_epoch(&samples, &labels, epoch).unwrap()).collect::<Vec<_>>()
     };
     let mut straight = classifier(with_workers(settings.clone(), 2));
     let reports = run(&mut straight, 0..3);
