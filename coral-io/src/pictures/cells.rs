@@ -1,5 +1,5 @@
 use coral_core::image::RgbImage;
-use coral_core::{ClassSet, CoarseMap, Error, Result, Size};
+use coral_core::{ClassId, ClassSet, CoarseMap, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::blend::{Borders, blend, border_width, hidden_share};
@@ -25,11 +25,14 @@ pub struct CoarseStyle {
     pub threshold: f32,
     /// The look of unsure patches.
     pub unsure: UnsureCells,
+    /// The class whose patches are outlined only, sure or not, so that what the photograph shows there can be seen.
+    /// Default class 0, the background of SeaFeats and SeaCLIP; with `None` no class is special.
+    pub background: Option<ClassId>,
 }
 
 impl Default for CoarseStyle {
     fn default() -> Self {
-        Self { opacity: 0.45, threshold: 0.0, unsure: UnsureCells::default() }
+        Self { opacity: 0.45, threshold: 0.0, unsure: UnsureCells::default(), background: Some(0) }
     }
 }
 
@@ -39,7 +42,8 @@ const PALEST: f32 = 0.35;
 const GREY: [u8; 3] = [225; 3];
 
 /// A photograph with its coarse map over it: each patch tinted with the colour of its class, paler the less sure it
-/// is, and outlined.
+/// is, and outlined. Patches of background are outlined alone ([`CoarseStyle::background`]), in the colour that the legend
+/// has for it.
 ///
 /// Where patches overlap, each keeps its middle. A legend comes from [`with_legend`](crate::with_legend) and the map's
 /// labels, where unsure patches are unlabelled.
@@ -54,13 +58,16 @@ const GREY: [u8; 3] = [225; 3];
 /// use coral_io::{CoarseStyle, overlay_coarse_map, with_legend};
 /// let photograph = RgbImage::from_pixel(60, 20, Rgb([100; 3]));
 /// let patches = PatchGrid::Split { rows: 1, columns: 2 }.patches(Size::of(&photograph))?;
-/// let map = CoarseMap::new(arr3(&[[[1.0, 0.4]], [[0.0, 0.6]]]), patches, Size::of(&photograph))?;
+/// let map = CoarseMap::new(arr3(&[[[1.0, 0.0]], [[0.0, 1.0]]]), patches, Size::of(&photograph))?;
 /// let mut classes = ClassSet::from_names(["sand", "seagrass"])?;
-/// classes.set_color(0, [200, 100, 0])?;
+/// classes.set_color(0, [0, 0, 250])?;
+/// classes.set_color(1, [200, 100, 0])?;
 ///
 /// let style = CoarseStyle { opacity: 0.5, threshold: 0.7, ..Default::default() };
 /// let picture = overlay_coarse_map(&photograph, &map, &classes, &style)?;
-/// assert_eq!(picture.get_pixel(10, 10).0, [150, 100, 50]);
+/// assert_eq!(picture.get_pixel(45, 10).0, [150, 100, 50]);
+/// assert_eq!(picture.get_pixel(10, 10).0, [100, 100, 100]); // sand, the background
+/// assert_eq!(picture.get_pixel(29, 10).0, [0, 0, 250]); // its outline
 /// let labels = map.label_map(&map.confident_classes(style.threshold))?;
 /// assert!(with_legend(&picture, &labels, &classes)?.width() > 60);
 /// # Ok::<(), coral_core::Error>(())
@@ -91,6 +98,7 @@ pub fn overlay_coarse_map(
         match (borders.holds(at), look.unsure) {
             (true, Some(_)) => blend(pixel, GREY, 160),
             (true, None) => blend(pixel, look.color, 256),
+            (false, _) if look.bare => {}
             (false, None) => blend(pixel, look.color, look.hidden),
             (false, Some(UnsureCells::Hatched)) if on_line => blend(pixel, look.color, look.hidden),
             (false, Some(_)) => {}
@@ -105,11 +113,13 @@ struct Look {
     /// How much of the photograph its tint or hatching hides, in 256ths.
     hidden: u32,
     unsure: Option<UnsureCells>,
+    /// Outlined only.
+    bare: bool,
 }
 
 fn looks(map: &CoarseMap, classes: &ClassSet, style: &CoarseStyle) -> Result<Vec<Look>> {
     let chance = 1.0 / map.probabilities.dim().0 as f32;
-    let look = |(&class, &confidence): (&u8, &f32)| {
+    let look = |(&class, &confidence): (&ClassId, &f32)| {
         let unsure = (confidence < style.threshold).then_some(style.unsure);
         let sure = ((confidence - chance) / (1.0 - chance).max(f32::EPSILON)).clamp(0.0, 1.0);
         let opacity = match unsure {
@@ -117,7 +127,12 @@ fn looks(map: &CoarseMap, classes: &ClassSet, style: &CoarseStyle) -> Result<Vec
             Some(_) => style.opacity.max(0.7),
             None => style.opacity * (PALEST + (1.0 - PALEST) * sure),
         };
-        Ok(Look { color: classes.color(class), hidden: hidden_share(opacity)?, unsure })
+        Ok(Look {
+            color: classes.color(class),
+            hidden: hidden_share(opacity)?,
+            unsure,
+            bare: style.background == Some(class),
+        })
     };
     map.classes().iter().zip(&map.confidence()).map(look).collect()
 }
@@ -145,7 +160,8 @@ mod tests {
 
     #[test]
     fn unsure_patches_are_paler_hatched_or_bare() {
-        let pale = sample(&CoarseStyle::default());
+        let all = CoarseStyle { background: None, ..Default::default() };
+        let pale = sample(&all);
         let moved = |x: u32| {
             let pixel = pale.get_pixel(x, 12).0;
             pixel.iter().map(|&level| u32::from(level.abs_diff(100))).sum::<u32>()
@@ -155,14 +171,33 @@ mod tests {
         assert_eq!(pale.get_pixel(24, 12).0, coral_core::default_color(1));
 
         let threshold = 0.6;
-        let hatched = sample(&CoarseStyle { threshold, ..Default::default() });
-        let bare = sample(&CoarseStyle { threshold, unsure: UnsureCells::Untinted, ..Default::default() });
+        let hatched = sample(&CoarseStyle { threshold, ..all });
+        let bare = sample(&CoarseStyle { threshold, unsure: UnsureCells::Untinted, ..all });
         let inside = 23 * 24;
         assert_eq!(right(&bare, [100; 3]), inside);
         let left = right(&hatched, [100; 3]);
         assert!(left > inside / 2 && left < inside, "{left} of {inside}");
         // The sure patch looks the same in all.
         assert!([&hatched, &bare].iter().all(|picture| picture.get_pixel(12, 12) == pale.get_pixel(12, 12)));
+    }
+
+    #[test]
+    fn background_shows_the_photograph() {
+        let (sand, seagrass) = (coral_core::default_color(0), coral_core::default_color(1));
+        let count = |picture: &RgbImage, left: bool, color| {
+            picture.enumerate_pixels().filter(|(x, _, pixel)| (*x < 24) == left && pixel.0 == color).count()
+        };
+        let picture = sample(&CoarseStyle::default());
+        // A column of each half is outline.
+        assert_eq!((count(&picture, true, [100; 3]), count(&picture, true, sand)), (23 * 24, 24));
+        assert_eq!((count(&picture, false, [100; 3]), count(&picture, false, seagrass)), (0, 24));
+        // Unsure background is not hatched either, but told by its outline; class 1 is background only where asked for.
+        let unsure = sample(&CoarseStyle { threshold: 1.0, ..Default::default() });
+        assert_eq!((count(&unsure, true, [100; 3]), count(&unsure, true, sand)), (23 * 24, 0));
+        let other = sample(&CoarseStyle { background: Some(1), ..Default::default() });
+        assert_eq!((count(&other, true, [100; 3]), count(&other, false, [100; 3])), (0, 23 * 24));
+        let read: CoarseStyle = serde_json::from_str(r#"{"background": null}"#).unwrap();
+        assert_eq!(read, CoarseStyle { background: None, ..Default::default() });
     }
 
     #[test]
@@ -177,7 +212,8 @@ mod tests {
         assert_eq!(text(&RgbImage::new(9, 24), 0.5, 0.5), "coarse map: expected shape 9x24, got 48x24");
         assert!(text(&image, f32::NAN, 0.5).contains("`opacity`: expected 0..=1"));
         assert!(text(&image, 0.5, 1.5).contains("`threshold`: expected 0..=1, got 1.5"));
-        let one_class = overlay_coarse_map(&image, &map, &ClassSet::default(), &CoarseStyle::default()).unwrap();
+        let all = CoarseStyle { background: None, ..Default::default() };
+        let one_class = overlay_coarse_map(&image, &map, &ClassSet::default(), &all).unwrap();
         assert_ne!(one_class.get_pixel(5, 5), image.get_pixel(5, 5));
     }
 }
