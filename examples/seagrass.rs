@@ -117,7 +117,8 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let cache_bytes = arguments.cache.saturating_mul(1 << 20);
     let experiment = Experiment { survey, plan, seed: arguments.seed, states, cache_bytes };
     let encoder = experiment.encoder(arguments.encoder.as_deref())?;
-    let seafeats = experiment.seafeats(&encoder)?;
+    let templates = experiment.template_labels(&encoder)?;
+    let seafeats = experiment.seafeats(&encoder, templates.as_ref())?;
     let patch_labels = experiment.patch_labels(&*labeler, background)?;
     let seaclip = experiment.seaclip(&encoder, &patch_labels)?;
     seafeats.save(arguments.out.join("seafeats.safetensors"))?;
@@ -136,7 +137,7 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let scores: Vec<Scores> = scores.into_iter().flatten().collect();
     write_scores(&arguments.out.join("scores.csv"), &scores, &survey.classes)?;
     write_maps(&arguments.out, survey, plan, &ensemble)?;
-    let labels = experiment.label_scores(&seafeats, &patch_labels)?;
+    let labels = experiment.label_scores(templates.as_ref(), &patch_labels)?;
     // Of the patches in photographs of other classes that have a label.
     let foreground = patch_labels.records.iter().filter(|record| record.class != 0 || record.alternative != 0).count();
     let relabeled = patch_labels.relabeled as f64 / foreground.max(1) as f64;

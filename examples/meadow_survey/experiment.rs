@@ -2,13 +2,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coral_core::{
-    ClassId, Dataset, FeatureExtractor, LabeledPhotograph, Progress, PseudoLabeler, Result, Size, TrainPatchClassifier,
+    ClassId, Dataset, LabeledPhotograph, Progress, PseudoLabeler, Result, Size, TrainPatchClassifier, UNLABELED,
 };
 use coral_io::{GridPatches, InMemory, OneHot, Unlabeled};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, ResNetClassifier, SimClr};
 use coral_weak::{
     RecordedPatches, RecordedPatchesConfig, SeaClip, SeaClipConfig, SeaClipLabels, SeaFeats, SeaFeatsConfig,
+    SeaFeatsEpoch, SeaFeatsLabels,
 };
 
 use super::survey::with_truth;
@@ -57,26 +58,44 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         Ok(simclr)
     }
 
-    /// SeaFeats: labels from templates of the network's own features.
+    /// Labels of the patches for SeaFeats, by templates of what SimCLR's encoder sees; none when the plan labels anew in
+    /// every epoch.
     ///
     /// # Errors
-    /// When a photograph cannot be read, a class has none, or a state that is there is damaged or of another network.
-    pub fn seafeats(&self, encoder: &SimClr) -> Result<ResNetClassifier> {
-        let mut model = ResNetClassifier::new(self.plan.seafeats(self.class_names()), self.seed, &Device::Cpu)?;
-        model.copy_encoder(encoder.parameters())?;
-        let rate = self.plan.encoder_rate;
-        model
-            .trainer_mut()
-            .optimizer_mut()
-            .scale_learning_rate(|name| if name.starts_with("head.") { 1.0 } else { rate })?;
+    /// When a photograph cannot be read, or a class has none.
+    pub fn template_labels(&self, encoder: &SimClr) -> Result<Option<SeaFeatsLabels>> {
+        if self.plan.relabel {
+            return Ok(None);
+        }
+        let (model, classes) = (self.seafeats_start(encoder)?, self.survey.classes.num_ids());
+        let training = SeaFeats::new(self.plan.seafeats_labels)?;
+        training.label(&model, classes, &self.survey.train, &Bar::new()).map(Some)
+    }
+
+    /// SeaFeats, trained on `labels` or, without, on labels by what it sees itself in every epoch.
+    ///
+    /// # Errors
+    /// When a photograph cannot be read, or a state that is there is damaged or of another network.
+    pub fn seafeats(&self, encoder: &SimClr, labels: Option<&SeaFeatsLabels>) -> Result<ResNetClassifier> {
+        let mut model = self.seafeats_start(encoder)?;
         let start_epoch = self.earlier(Stage::SeaFeats, |state| model.resume(state))?;
-        let loop_config =
-            SeaFeatsConfig { epochs: self.plan.epochs, start_epoch, seed: self.seed, ..self.plan.seafeats_labels };
-        let bar = Bar::new();
-        SeaFeats::new(loop_config)?.fit(&mut model, &self.survey.train, &bar, |epoch, model: &ResNetClassifier| {
+        let (epochs, seed) = (self.plan.epochs, self.seed);
+        let training = SeaFeats::new(SeaFeatsConfig { epochs, start_epoch, seed, ..self.plan.seafeats_labels })?;
+        let (train, bar) = (&self.survey.train, Bar::new());
+        let observe = |epoch: &SeaFeatsEpoch, model: &ResNetClassifier| {
             self.keep(Stage::SeaFeats, |state| model.save_training(state, &(epoch.epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
-        })?;
+        };
+        match labels {
+            Some(labels) => training.fit_on(&mut model, (train, labels), &bar, observe)?,
+            None => training.fit(&mut model, train, &bar, observe)?,
+        };
+        Ok(model)
+    }
+
+    fn seafeats_start(&self, encoder: &SimClr) -> Result<ResNetClassifier> {
+        let mut model = ResNetClassifier::new(self.plan.seafeats(self.class_names()), self.seed, &Device::Cpu)?;
+        model.copy_encoder(encoder.parameters())?;
         Ok(model)
     }
 
@@ -134,35 +153,33 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         Ok(Some(model))
     }
 
-    /// How good the labels of the training patches are, where the truth is known: those of the photographs, of SeaFeats'
-    /// templates and those of SeaCLIP; its patches without label count as the photograph's class.
+    /// How good the labels of the training patches are, where the truth is known: those of the photographs, of the
+    /// templates if there are some, and those of SeaCLIP. Patches without label count as the photograph's class.
     ///
     /// # Errors
     /// When a photograph cannot be read.
-    pub fn label_scores(&self, seafeats: &ResNetClassifier, labels: &SeaClipLabels) -> Result<Vec<Scores>> {
+    pub fn label_scores(&self, templates: Option<&SeaFeatsLabels>, zero_shot: &SeaClipLabels) -> Result<Vec<Scores>> {
         let (train, classes) = (&self.survey.train, &self.survey.classes);
         let Some(truth) = &self.survey.train_truth else { return Ok(Vec::new()) };
-        let config = SeaFeatsConfig { epochs: self.plan.epochs, ..self.plan.seafeats_labels };
-        let templates = SeaFeats::new(config)?.cell_labeler(seafeats, train, &coral_core::NoProgress)?;
-        let (mut of_photographs, mut of_templates, mut of_labeler) = (vec![], vec![], vec![]);
+        let (mut of_photographs, mut of_zero_shot) = (vec![], vec![]);
         // In the order of the photographs and their patches.
-        let mut records = labels.records.iter().peekable();
+        let mut records = zero_shot.records.iter().peekable();
         for index in 0..train.len() {
             let LabeledPhotograph { image, class } = train.get(index)?;
-            let cells = templates.label_cells(&seafeats.extract(&image)?, class)?;
-            of_photographs.extend(vec![class; cells.len()]);
-            of_templates.extend(cells);
             for rect in self.plan.grid.patches(Size::of(&image))? {
                 let record = records.next_if(|record| record.photograph == index && record.rect == rect);
-                of_labeler.push(record.map_or(class, |record| record.class));
+                of_zero_shot.push(record.map_or(class, |record| record.class));
+                of_photographs.push(class);
             }
         }
-        let score = |name, labels| Scores::of_labels(name, labels, truth.clone(), classes);
-        Ok(vec![
-            score("the photograph's", of_photographs)?,
-            score("templates", of_templates)?,
-            score("zero-shot", of_labeler)?,
-        ])
+        let mut labels = vec![("the photograph's", of_photographs.clone())];
+        if let Some(templates) = templates {
+            let cells = templates.cells.iter().flatten().zip(of_photographs);
+            let known = cells.map(|(&label, class)| if label == UNLABELED { class } else { label });
+            labels.push(("templates", known.collect()));
+        }
+        labels.push(("zero-shot", of_zero_shot));
+        labels.into_iter().map(|(name, labels)| Scores::of_labels(name, labels, truth.clone(), classes)).collect()
     }
 
     fn class_names(&self) -> Vec<String> {

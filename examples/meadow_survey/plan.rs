@@ -18,8 +18,9 @@ pub struct Plan {
     pub epochs: usize,
     /// SeaFeats' labels.
     pub seafeats_labels: SeaFeatsConfig,
-    /// How much slower than its head SeaFeats' encoder learns; the published program trains both at one small rate.
-    pub encoder_rate: f64,
+    /// Whether SeaFeats labels anew in every epoch by what it sees itself, as published, or keeps the labels of SimCLR's
+    /// features: at rates far above the published 1e-5, new labels follow the network's mistakes.
+    pub relabel: bool,
     small: bool,
 }
 
@@ -42,17 +43,17 @@ impl Plan {
             ..SimClrConfig::default()
         };
         let grid = PatchGrid::SEACLIP;
-        // A few epochs at a high rate need better labels than the published ones, which the network follows slowly.
+        // Cosines of features after ReLU need their mean taken off, and the threshold with it.
         let similarity = SimilarityConfig { threshold: -1.0, ..SimilarityConfig::default() };
         let seafeats_labels = SeaFeatsConfig { similarity, centered: true, refinements: 5, ..Default::default() };
-        Self { grid, simclr, simclr_epochs: 8, epochs: 8, seafeats_labels, encoder_rate: 0.3, small: true }
+        Self { grid, simclr, simclr_epochs: 8, epochs: 8, seafeats_labels, relabel: false, small: true }
     }
 
     /// What the paper trains.
     pub fn published() -> Self {
         let (simclr, grid) = (SimClrConfig::default(), PatchGrid::SEACLIP);
         let seafeats_labels = SeaFeatsConfig::default();
-        Self { grid, simclr, simclr_epochs: 200, epochs: 150, seafeats_labels, encoder_rate: 1.0, small: false }
+        Self { grid, simclr, simclr_epochs: 200, epochs: 150, seafeats_labels, relabel: true, small: false }
     }
 
     /// SeaFeats' classifier.

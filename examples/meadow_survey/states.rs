@@ -127,7 +127,7 @@ struct SeaFeatsSettings {
     epochs: usize,
     classifier: ResNetClassifierConfig,
     labels: SeaFeatsConfig,
-    encoder_rate: f64,
+    relabel: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -154,7 +154,7 @@ impl TrainingSettings {
                 epochs: plan.epochs,
                 classifier: with_any_loader(plan.seafeats(classes.clone())),
                 labels: plan.seafeats_labels,
-                encoder_rate: plan.encoder_rate,
+                relabel: plan.relabel,
             },
             seaclip: SeaClipSettings {
                 epochs: plan.epochs,

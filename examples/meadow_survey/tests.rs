@@ -94,7 +94,8 @@ fn labels_are_scored_where_the_truth_is_known() {
     let encoder = experiment.encoder(None).unwrap();
     let labels = experiment.patch_labels(&labeler(), 0).unwrap();
     assert_eq!((labels.records.len(), labels.relabeled), (72, 18));
-    let scores = experiment.label_scores(&experiment.seafeats(&encoder).unwrap(), &labels).unwrap();
+    let templates = experiment.template_labels(&encoder).unwrap().unwrap();
+    let scores = experiment.label_scores(Some(&templates), &labels).unwrap();
     assert_eq!(
         scores.iter().map(|score| score.name).collect::<Vec<_>>(),
         ["the photograph's", "templates", "zero-shot"]
@@ -130,7 +131,8 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     let experiment = Experiment { survey, plan: &tiny(), seed: 3, states, cache_bytes: 1 << 20 };
     let encoder = experiment.encoder(None)?;
     let seaclip = experiment.seaclip(&encoder, &experiment.patch_labels(&labeler(), 0)?)?;
-    Ok([experiment.seafeats(&encoder)?, seaclip])
+    let templates = experiment.template_labels(&encoder)?;
+    Ok([experiment.seafeats(&encoder, templates.as_ref())?, seaclip])
 }
 
 const STATES: [&str; 3] =
