@@ -53,9 +53,9 @@ impl FitConfig {
 
 impl ResNetClassifier {
     /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
-    fn start_epoch(&mut self) {
+    fn start_epoch(&mut self) -> Result<()> {
         self.changed();
-        self.trainer.start_epoch();
+        self.trainer.start_epoch()
     }
 
     /// The class of every cell of a photograph, given as `pixels`, too, by the features that `network` sees in it.
@@ -200,7 +200,7 @@ impl TrainGridClassifier for ResNetClassifier {
             return TrainPatchClassifier::fit_epoch(self, &cells, seed);
         }
         let plan = self.plan(photographs.len(), seed)?;
-        self.start_epoch();
+        self.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         for_each_batch(&plan, loader, &get, |mut batch| {
             batch.sort_by_key(|photograph| (photograph.image.width(), photograph.image.height()));
@@ -220,7 +220,7 @@ impl TrainGridClassifier for ResNetClassifier {
 impl TrainPatchClassifier for ResNetClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
         let plan = self.plan(patches.len(), seed)?;
-        self.start_epoch();
+        self.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
         let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);

@@ -165,7 +165,7 @@ impl SimClr {
             let view = |which: u64| augmentation.apply(&image, coral_core::SeededRng::stream(seed, which).bits());
             Ok([view(0)?, view(1)?])
         };
-        self.trainer.start_epoch();
+        self.trainer.start_epoch()?;
         for_each_batch(&plan, loader, &load, |views| {
             let (first, second): (Vec<_>, Vec<_>) = views.into_iter().map(|[first, second]| (first, second)).unzip();
             self.step(&first, &second).map(drop)

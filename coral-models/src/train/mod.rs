@@ -35,4 +35,5 @@ pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
 pub(crate) use settings::expect_same_settings;
-pub use trainer::{Trainer, TrainerConfig};
+pub(crate) use state::STATE_PREFIXES;
+pub use trainer::{Monitor, Trainer, TrainerConfig};
