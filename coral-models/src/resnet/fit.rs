@@ -1,5 +1,7 @@
+use std::borrow::{Borrow, Cow};
+
 use candle_core::Tensor;
-use coral_core::image::{RgbImage, imageops};
+use coral_core::image::RgbImage;
 use coral_core::ndarray::Array1;
 use coral_core::{
     CellLabeler, ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Result, SeededRng,
@@ -9,14 +11,15 @@ use coral_core::{
 use super::classifier::{FitConfig, ResNetClassifier, whole_cells};
 use super::classify::resized;
 use super::conv_norm::Mode;
+use super::labeled_cells::LabeledCells;
 use super::patch_network::{Cells, PatchNetwork};
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,
 };
 
-/// Keeps the random numbers of dropout apart from those of the order.
-const DROPOUT: u64 = 1;
+/// Keeps the random numbers of dropout apart from those of the order and of the samples.
+const DROPOUT: u64 = u64::MAX;
 
 impl FitConfig {
     /// SeaFeats: Adam 1e-5, 3 photographs a step, the rate halved after 2 epochs without progress down to 1e-6. The
@@ -30,6 +33,25 @@ impl FitConfig {
     pub fn seaclip() -> Self {
         let plateau = PlateauConfig { factor: 0.5, patience: 20, min_rate: 3e-5, ..PlateauConfig::default() };
         Self { augmentation: Some(Augmentation::seaclip(None)), ..Self::adam(1e-4, 24, plateau) }
+    }
+
+    /// Checks the weights of classes.
+    pub(super) fn expect_class_weights(&self, classes: usize) -> Result<()> {
+        let Some(weights) = &self.class_weights else { return Ok(()) };
+        let wrong = |reason| Err(Error::parameter("training.class_weights", reason));
+        if weights.len() != classes {
+            return wrong(format!("{} weights for {classes} classes", weights.len()));
+        }
+        match weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            Some(weight) => wrong(format!("expected finite weights of at least 0, got {weight}")),
+            None if weights.iter().all(|&weight| weight == 0.0) => wrong("all are 0".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// What samples of a class weigh.
+    fn weight(&self, class: usize) -> f32 {
+        self.class_weights.as_ref().map_or(1.0, |weights| weights[class])
     }
 
     fn mode(&self) -> Mode {
@@ -55,7 +77,8 @@ impl ResNetClassifier {
     /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
     fn start_epoch(&mut self) -> Result<()> {
         self.changed();
-        self.trainer.start_epoch()
+        self.trainer.start_epoch()?;
+        self.rebuild()
     }
 
     /// The class of every cell of a photograph, given as `pixels`, too, by the features that `network` sees in it.
@@ -82,8 +105,9 @@ impl ResNetClassifier {
     /// One step on the N×3×H×W pixels of photographs whose cells have `labels`.
     fn step_on_photographs(&mut self, pixels: &Tensor, labels: &[LabelMap], dropout: &mut SeededRng) -> Result<()> {
         let classes: Vec<ClassId> = labels.iter().flatten().copied().collect();
-        let labeled = classes.iter().filter(|&&class| class != UNLABELED).count();
-        if labeled == 0 {
+        let labeled: Vec<_> = classes.iter().copied().filter(|&class| class != UNLABELED).collect();
+        // A mean over what weighs nothing does not exist.
+        if labeled.iter().all(|&class| self.config.training.weight(usize::from(class)) == 0.0) {
             return Ok(());
         }
         let features = self.network.grid_features(pixels, self.config.training.mode());
@@ -93,11 +117,20 @@ impl ResNetClassifier {
         let FitConfig { class_weights, loss, .. } = &self.config.training;
         let even = vec![1.0; self.config.network.classes];
         let loss = seafeats_loss(&logits, &targets, class_weights.as_ref().unwrap_or(&even), *loss)?;
-        self.trainer.step(&loss, labeled)
+        self.trainer.step(&loss, labeled.len())
     }
 
     /// One step on patches of one size and their class probabilities.
-    fn step_on_patches(&mut self, images: &[RgbImage], targets: Vec<f32>, dropout: &mut SeededRng) -> Result<()> {
+    fn step_on_patches<I: Borrow<RgbImage>>(
+        &mut self,
+        images: &[I],
+        targets: Vec<f32>,
+        dropout: &mut SeededRng,
+    ) -> Result<()> {
+        let share = |(index, target)| target * self.config.training.weight(index % self.config.network.classes);
+        if targets.iter().enumerate().map(share).all(|share: f32| share == 0.0) {
+            return Ok(());
+        }
         let pixels = self.pixels(images)?;
         let targets = Tensor::from_vec(targets, ((), self.config.network.classes), pixels.device());
         let targets = targets.and_then(|targets| targets.to_dtype(pixels.dtype())).map_err(Error::model)?;
@@ -109,70 +142,42 @@ impl ResNetClassifier {
         self.trainer.step(&loss, images.len())
     }
 
-    /// The order of an epoch. A last batch of one sample, where others have more, is left out: it has hardly any
-    /// statistics to normalise by.
+    /// The order of an epoch.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        let batch = self.config.training.batch;
-        let mut batches = batch_indices(len, batch, seed, false)?;
-        if batch > 1 && batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
-            batches.pop();
-        }
-        Ok(BatchPlan { batches, seed })
-    }
-}
-
-/// Cells of photographs with a label each, cut out when they are asked for.
-struct LabeledCells<'a> {
-    photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
-    cells: Vec<LabeledCell>,
-    /// Pixels along a cell.
-    side: u32,
-    classes: usize,
-}
-
-struct LabeledCell {
-    photograph: usize,
-    row: usize,
-    column: usize,
-    class: ClassId,
-}
-
-impl LabeledCells<'_> {
-    fn cell(&self, index: usize) -> Result<&LabeledCell> {
-        let len = self.cells.len();
-        self.cells.get(index).ok_or_else(|| Error::IndexOutOfRange { what: "the cells".into(), index, len })
-    }
-}
-
-impl Dataset for LabeledCells<'_> {
-    type Item = LabeledPatch;
-
-    fn len(&self) -> usize {
-        self.cells.len()
+        Ok(BatchPlan::of_epoch(batch_indices(len, self.config.training.batch, seed, false)?, seed))
     }
 
-    fn get(&self, index: usize) -> Result<LabeledPatch> {
-        let &LabeledCell { photograph, row, column, class } = self.cell(index)?;
-        let photograph = self.photographs.get(photograph)?;
-        let whole = whole_cells(&photograph.image, self.side)?;
-        let (x, y) = (column as u32 * self.side, row as u32 * self.side);
-        let image = imageops::crop_imm(&*whole, x, y, self.side, self.side).to_image();
-        let mut target = Array1::zeros(self.classes);
-        target[usize::from(class)] = 1.0;
-        Ok(LabeledPatch { image, target })
-    }
-
-    fn name(&self, index: usize) -> Result<String> {
-        let LabeledCell { photograph, row, column, .. } = self.cell(index)?;
-        Ok(format!("{}_{row}_{column}", self.photographs.name(*photograph)?))
+    /// The labelled cells of photographs, as `beginning` sees them.
+    fn labeled_cells<'a>(
+        &self,
+        beginning: &PatchNetwork,
+        photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
+        labeler: &dyn CellLabeler,
+    ) -> Result<LabeledCells<'a>> {
+        let FitConfig { loader, .. } = self.config.training;
+        let side = self.config.network.cells.side() as u32;
+        let mut cells = LabeledCells::new(photographs, side, self.config.network.classes);
+        let plan = BatchPlan { batches: (0..photographs.len()).map(|index| vec![index]).collect(), seed: 0 };
+        let mut index = 0;
+        for_each_batch(&plan, loader, &|index, _| photographs.get(index), |batch| {
+            for photograph in batch {
+                let whole = whole_cells(&photograph.image, side)?;
+                let pixels = self.pixels(std::slice::from_ref(&whole))?;
+                let labels = self.label(beginning, (&photograph, &pixels), labeler)?;
+                cells.add(index, whole.into_owned(), &labels);
+                index += 1;
+            }
+            Ok(())
+        })?;
+        Ok(cells)
     }
 }
 
 impl TrainGridClassifier for ResNetClassifier {
     /// Labels come from the features that the network of the pass's beginning sees, as the templates of such a pass do:
     /// labels that follow every step lead the network astray. [`Cells::Pooled`] makes steps of photographs (those of a
-    /// batch that differ in size make steps of their own), [`Cells::Cut`] of cells of any photographs, which are decoded
-    /// anew for every cell and augmented.
+    /// batch that differ in size make steps of their own), [`Cells::Cut`] of cells of any photographs, which are
+    /// augmented; photographs of up to 512 MiB stay in memory meanwhile, others are decoded anew for every cell.
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
@@ -182,21 +187,8 @@ impl TrainGridClassifier for ResNetClassifier {
         let beginning = self.inference()?;
         let loader = self.config.training.loader;
         let get = |index: usize, _| photographs.get(index);
-        if let Cells::Cut(side) = self.config.network.cells {
-            let plan = BatchPlan { batches: (0..photographs.len()).map(|index| vec![index]).collect(), seed };
-            let mut cells = Vec::new();
-            let mut photograph = 0;
-            for_each_batch(&plan, loader, &get, |batch| {
-                for one in &batch {
-                    let labels = self.label(&beginning, (one, &self.photograph(&one.image)?), labeler)?;
-                    let cell = |((row, column), &class)| LabeledCell { photograph, row, column, class };
-                    cells.extend(labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED));
-                    photograph += 1;
-                }
-                Ok(())
-            })?;
-            let classes = self.config.network.classes;
-            let cells = LabeledCells { photographs, cells, side: side as u32, classes };
+        if let Cells::Cut(_) = self.config.network.cells {
+            let cells = self.labeled_cells(&beginning, photographs, labeler)?;
             return TrainPatchClassifier::fit_epoch(self, &cells, seed);
         }
         let plan = self.plan(photographs.len(), seed)?;
@@ -218,8 +210,13 @@ impl TrainGridClassifier for ResNetClassifier {
 }
 
 impl TrainPatchClassifier for ResNetClassifier {
+    /// A last batch of one patch, where others have more, is left out: it has hardly any statistics to normalise by.
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
-        let plan = self.plan(patches.len(), seed)?;
+        let mut plan = self.plan(patches.len(), seed)?;
+        let alone = |batches: &[Vec<usize>]| batches.last().is_some_and(|batch| batch.len() == 1);
+        if self.config.training.batch > 1 && plan.batches.len() > 1 && alone(&plan.batches) {
+            plan.batches.pop();
+        }
         self.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
@@ -233,7 +230,11 @@ impl TrainPatchClassifier for ResNetClassifier {
             if let Some(augmentation) = &augmentation {
                 image = augmentation.apply(&image, seed)?;
             }
-            Ok((patch_size.map_or(Ok(image.clone()), |size| resized(&image, size))?, target))
+            let sized = patch_size.map_or(Ok(Cow::Borrowed(&image)), |size| resized(&image, size))?;
+            if let Cow::Owned(sized) = sized {
+                image = sized;
+            }
+            Ok((image, target))
         };
         for_each_batch(&plan, loader, &load, |batch| {
             let size = Size::of(&batch[0].0);

@@ -9,8 +9,8 @@ use super::model::ResNet;
 use crate::layers::Linear;
 use crate::{Checkpoint, ops};
 
-/// Pixels of cells that go through the network at a time in inference: enough for every core, little memory.
-const INFERENCE_PIXELS: usize = 1 << 20;
+/// Pixels that go through the network at a time in inference: enough for every core, little memory.
+pub(super) const INFERENCE_PIXELS: usize = 1 << 20;
 
 /// A residual network with a head that classifies patches, or the cells of a grid over a photograph.
 ///

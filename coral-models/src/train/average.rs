@@ -147,7 +147,7 @@ impl ExponentialAverage {
         write_safetensors(path.as_ref(), &self.tensors(parameters)?, &about)
     }
 
-    fn tensors(&self, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
+    pub(super) fn tensors(&self, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
         self.expect_unswapped()?;
         let mut tensors = parameters.tensors();
         tensors.extend(self.averages.iter().map(|(name, average)| (name.clone(), average.clone())));

@@ -139,3 +139,48 @@ fn a_resumed_training_goes_on_as_if_uninterrupted() {
         assert_eq!(values(resumed.trainer().parameters()), values(straight.trainer().parameters()));
     }
 }
+
+/// Photographs, and how often one was asked for.
+struct Counted(Samples<LabeledPhotograph>, std::sync::atomic::AtomicUsize);
+
+impl Dataset for Counted {
+    type Item = LabeledPhotograph;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<LabeledPhotograph> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.get(index)
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        self.0.name(index)
+    }
+}
+
+#[test]
+fn photographs_are_decoded_once_for_all_their_cells() {
+    // One whose sides are no whole numbers of cells is resized once, too.
+    let samples = Counted(photographs(2, 4, Size { width: 50, height: 33 }), 0.into());
+    assert_eq!(classifier(config(2)).fit_epoch(&samples, &Labeler::Photograph, 1).unwrap().samples, 4 * 6);
+    assert_eq!(samples.1.into_inner(), 4);
+}
+
+#[test]
+fn the_last_photograph_is_seen_too() {
+    let mut config = config(2);
+    (config.network.cells, config.training.batch) = (Cells::Pooled(1), 2);
+    let report = classifier(config).fit_epoch(&photographs(2, 5, square(64)), &Labeler::Photograph, 1).unwrap();
+    assert_eq!(report.samples, 5 * 4);
+}
+
+#[test]
+fn photographs_that_weigh_nothing_are_left_out() {
+    let mut config = config(2);
+    (config.network.cells, config.training.batch) = (Cells::Pooled(1), 1);
+    config.training.class_weights = Some(vec![1.0, 0.0]);
+    let report = classifier(config).fit_epoch(&photographs(2, 5, square(64)), &Labeler::Photograph, 1).unwrap();
+    assert_eq!(report.samples, 3 * 4);
+}

@@ -99,3 +99,18 @@ fn classifiers_start_from_its_encoder() {
     let again = SimClr::load(settings(0), &checkpoint, &Device::Cpu).unwrap();
     assert_eq!(values(again.parameters()), values(source.parameters()));
 }
+
+#[test]
+fn single_steps_make_an_epoch_that_can_be_ended_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let mut network = network(settings(0));
+    let images = images(4).items;
+    let loss = network.step(&images[..2], &images[2..]).unwrap();
+    assert!(text(network.save_training(&path, &())).contains("midst of an epoch"));
+    let report = network.trainer_mut().finish_epoch().unwrap();
+    assert_eq!((report.loss, report.samples, network.trainer().epoch()), (loss, 2, 1));
+    network.save_training(&path, &()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    SimClr::with_encoder(settings(0), &checkpoint, 1, &Device::Cpu).unwrap();
+}

@@ -195,7 +195,7 @@ impl Parameters {
     }
 
     /// Builds the network from other values.
-    pub(super) fn build_with<M>(
+    pub(crate) fn build_with<M>(
         &self,
         tensors: BTreeMap<String, Tensor>,
         build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,

@@ -2,6 +2,8 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 use coral_core::{EpochReport, Error, Result};
 
@@ -273,6 +275,22 @@ impl Trainer {
     /// The optimiser, to give weights their own rates.
     pub fn optimizer_mut(&mut self) -> &mut Optimizer {
         &mut self.optimizer
+    }
+
+    /// What to predict with: the averages where there are, and the weights else.
+    pub(crate) fn best_tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        match self.average.as_ref().filter(|average| !average.is_swapped()) {
+            Some(average) => average.tensors(&self.parameters),
+            // Swapped averages lie in the place of the weights.
+            None => Ok(self.parameters.tensors()),
+        }
+    }
+
+    /// Lets the averages start from the weights as they are now, after these were set from elsewhere.
+    pub(crate) fn restart_average(&mut self) -> Result<()> {
+        let average = self.config.average.map(|average| ExponentialAverage::new(average, &self.parameters));
+        self.average = average.transpose()?;
+        Ok(())
     }
 
     /// The averages, if there are.
