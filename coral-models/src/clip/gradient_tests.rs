@@ -118,7 +118,7 @@ fn values_depend_on_their_own_place_alone() {
         image: tiny(ClipActivation::Gelu).image.map(|image| ClipImageConfig { layers: 1, ..image }),
         ..tiny(ClipActivation::Gelu)
     };
-    let clip = Clip::new(config, VarBuilder::from_varmap(&VarMap::new(), DType::F32, &CPU)).unwrap();
+    let (_, clip) = crate::Parameters::create(3, &CPU, |vb| Ok(Clip::new(config, vb).unwrap())).unwrap();
     let image = random(&[1, 3, 12, 12], 503, DType::F32);
     // Only the pixels of the patch in row 0, column 1 change.
     let other = Tensor::cat(
