@@ -121,11 +121,14 @@ fn to_values(tensor: &Tensor) -> Result<Vec<f32>> {
     flat.and_then(|t| t.to_vec1()).map_err(Error::model)
 }
 
-/// Rows of length 1; a row of zeros stays one.
+/// Rows of length 1; a row of zeros stays one, and gets no gradient.
 pub(crate) fn unit_rows(rows: &Tensor) -> candle_core::Result<Tensor> {
+    // Below this a row counts as zeros: its direction would be noise, and the slope of the root infinite.
+    const LEAST_SQUARE: f64 = 1e-24;
     let squares = rows.sqr()?.sum_keepdim(candle_core::D::Minus1)?;
-    // Too little to matter beside any other row.
-    rows.broadcast_div(&(squares + 1e-24)?.sqrt()?)
+    let present = squares.detach().ge(LEAST_SQUARE)?.to_dtype(rows.dtype())?;
+    let lengths = ((&squares * &present)? + present.affine(-1.0, 1.0)?)?.sqrt()?;
+    rows.broadcast_mul(&present)?.broadcast_div(&lengths)
 }
 
 #[cfg(test)]

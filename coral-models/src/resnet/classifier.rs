@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::tensor::pixels_to_tensor;
-use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig};
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, check_size};
 use crate::weights::write_safetensors;
 use crate::{Checkpoint, Normalization, Parameters, PillowFilter, resize_image};
 
@@ -183,10 +183,8 @@ impl ResNetClassifier {
         }
         config.training.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
         config.training.expect_class_weights(config.network.classes)?;
-        match config.patch_size {
-            Some(size) if size.pixels() == 0 => Err(Error::parameter("patch_size", format!("{size} has no pixels"))),
-            _ => Ok(()),
-        }
+        config.training.loader.validate()?;
+        config.patch_size.map_or(Ok(()), |size| check_size("patch_size", size))
     }
 
     /// The settings.

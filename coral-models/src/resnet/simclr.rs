@@ -12,6 +12,7 @@ use super::config::ResNetConfig;
 use super::conv_norm::Mode;
 use super::files;
 use super::model::ResNet;
+use super::patch_network::LARGEST_WIDTH;
 use crate::layers::Linear;
 use crate::train::{
     Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
@@ -128,8 +129,10 @@ impl SimClr {
     fn validate(config: &SimClrConfig) -> Result<()> {
         config.resnet.validate()?;
         config.augmentation.validate()?;
-        if config.projection == 0 {
-            return Err(Error::parameter("projection", "expected at least 1"));
+        config.loader.validate()?;
+        if !(1..=LARGEST_WIDTH).contains(&config.projection) {
+            let reason = format!("{}; expected 1 to {LARGEST_WIDTH}", config.projection);
+            return Err(Error::parameter("projection", reason));
         }
         if !(config.temperature > 0.0 && config.temperature.is_finite()) {
             return Err(Error::parameter("temperature", format!("{}; expected above 0", config.temperature)));

@@ -20,6 +20,7 @@ mod testing;
 mod trainer;
 mod update;
 
+pub(crate) use augmentation::check_size;
 pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
 pub use average::{AverageConfig, ExponentialAverage};
 pub use batches::{BatchPlan, LoaderConfig, for_each_batch};

@@ -5,7 +5,7 @@ use candle_core::{Tensor, Var};
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::gradients::Gradients;
+use super::gradients::{Gradients, positive};
 use super::parameters::Parameters;
 use super::update::{Adam, Sgd, Step};
 
@@ -33,7 +33,7 @@ pub enum OptimizerConfig {
     Adam {
         /// Decay of the running means of the gradient and of its square, each in 0..1.
         betas: [f64; 2],
-        /// Added to the root of the mean square.
+        /// Added to the root of the mean square; above 0, for gradients that vanish.
         eps: f64,
         /// Times the weight, added to the gradient.
         weight_decay: f64,
@@ -42,7 +42,7 @@ pub enum OptimizerConfig {
     AdamW {
         /// Decay of the running means of the gradient and of its square, each in 0..1.
         betas: [f64; 2],
-        /// Added to the root of the mean square.
+        /// Added to the root of the mean square; above 0, for gradients that vanish.
         eps: f64,
         /// Times the learning rate, the share of the weight that is taken off in every step.
         weight_decay: f64,
@@ -79,7 +79,7 @@ impl OptimizerConfig {
             }
             Self::Adam { betas, eps, weight_decay } | Self::AdamW { betas, eps, weight_decay } => {
                 betas.into_iter().try_for_each(|beta| share("betas", beta))?;
-                not_negative("eps", eps)?;
+                positive("eps", eps)?;
                 not_negative("weight_decay", weight_decay)
             }
         }

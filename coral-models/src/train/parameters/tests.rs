@@ -128,3 +128,18 @@ fn tied_weights_are_one_variable() {
     assert!(a.id() == b.id() && parameters.names().len() == 1);
     assert!(Parameters::create(1, &CPU, |vb| Ok((vb.get((2, 3), "a")?, vb.get((3, 2), "a")?))).is_err());
 }
+
+#[test]
+fn networks_may_be_called_as_wrappers_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let build = |vb: VarBuilder<'_>| network(3)(vb.pp("model"));
+    let (saved, _) = Parameters::create(1, &CPU, build).unwrap();
+    saved.save(&path).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let (loaded, _) = Parameters::load(&checkpoint, &CPU, &[], build).unwrap();
+    assert_eq!(values(&loaded, "model.conv.weight"), values(&saved, "model.conv.weight"));
+    // Also after another program's rewriting into our form.
+    checkpoint.save_safetensors(&path).unwrap();
+    assert!(Checkpoint::open(&path).unwrap().contains("model.conv.weight"));
+}
