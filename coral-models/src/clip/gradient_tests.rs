@@ -2,13 +2,12 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use coral_core::SeededRng;
 use coral_core::ndarray::{Array2, array};
 
 use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
 use super::image_tower::ClipDense;
 use super::model::Clip;
-use crate::gradient_check::assert_variable_gradients;
+use crate::gradient_check::{self, assert_variable_gradients};
 
 const CPU: Device = Device::Cpu;
 const OPENAI: &str = "visual.class_embedding";
@@ -21,9 +20,7 @@ fn tiny(activation: ClipActivation) -> ClipConfig {
 }
 
 fn random(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
-    let mut random = SeededRng::new(seed);
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| random.range(-0.7, 0.8)).collect();
-    Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()
+    (gradient_check::random(shape, seed) * 0.5).unwrap().to_dtype(dtype).unwrap()
 }
 
 /// The tiny network with random variables, by name: those of `transformers` where `first` is one of them.

@@ -116,7 +116,7 @@ impl ClipPreprocess {
         let (name, json, fields) = match read(&beside(checkpoint, "preprocessor_config.json"))? {
             Some(json) => ("preprocessor_config.json", json, ["image_mean", "image_std"]),
             None => match read(&beside(checkpoint, OPEN_CLIP))? {
-                Some(mut json) => (OPEN_CLIP, json["preprocess_cfg"].take(), ["mean", "std"]),
+                Some(json) => (OPEN_CLIP, json["preprocess_cfg"].clone(), ["mean", "std"]),
                 None => return Ok(preprocess),
             },
         };
@@ -128,9 +128,11 @@ impl ClipPreprocess {
             }
         }
         // 3 is Pillow's number of it.
-        for (field, usual) in [("resample", "3"), ("interpolation", "\"bicubic\""), ("resize_mode", "\"shortest\"")] {
+        let usual: [(&str, Value); 3] =
+            [("resample", 3.into()), ("interpolation", "bicubic".into()), ("resize_mode", "shortest".into())];
+        for (field, usual) in usual {
             let value = &json[field];
-            if !value.is_null() && value.to_string() != usual {
+            if !value.is_null() && *value != usual {
                 let reason = format!("{value}; expected {usual}, else give the parts to `ClipEncoder::new`");
                 return Err(wrong(field, reason));
             }

@@ -118,6 +118,7 @@ fn damaged_files_beside_are_named() {
     for (name, text, expected) in [
         ("config.json", "{\"model_type\"", "config.json: EOF"),
         ("config.json", "{\"model_type\": \"clip\", \"projection_dim\": \"wide\"}", "config.json: invalid type"),
+        ("open_clip_config.json", "[]", "open_clip_config.json: "),
         ("open_clip_config.json", "{\"model_cfg\"", "open_clip_config.json: EOF"),
         (
             "open_clip_config.json",

@@ -43,7 +43,7 @@ impl ResNetClassifier {
     /// # Errors
     /// When a patch has no pixels.
     pub fn logits(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
-        self.rows_of_logits(patches, |logits| Ok(logits))
+        self.rows_of_logits(patches, Ok)
     }
 
     /// What `of_logits` makes of the logits of patches, a row each.

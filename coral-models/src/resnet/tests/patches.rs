@@ -8,8 +8,8 @@ fn flat_colours_are_learnt() {
     let training = patches(3, 30);
     let seen: Vec<_> = (30..60).map(|index| flat(index % 3, square(16), index as u64)).collect();
     let before = network.classify(&seen).unwrap();
-    let reports: Vec<_> = (0..12).map(|seed| network.fit_epoch(&training, seed).unwrap()).collect();
-    let (first, last) = (reports[0], reports[11]);
+    let reports: Vec<_> = (0..32).map(|seed| network.fit_epoch(&training, seed).unwrap()).collect();
+    let (first, last) = (reports[0], reports[31]);
     assert!(last.loss < 0.3 * first.loss && last.samples == 30, "{first:?} {last:?}");
     assert_eq!(last.learning_rate, 1e-2);
     let after = network.classify(&seen).unwrap();

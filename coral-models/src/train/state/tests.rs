@@ -72,12 +72,12 @@ fn an_epoch_that_was_saved_unjudged_is_judged_later() {
     let path = folder.path().join("state.safetensors");
     let config = configs()[2];
     let (mut first, net) = trainer(config);
-    first.step(&net.loss(&Data::new(3)), 3).unwrap();
+    first.step(&net.error(&Data::new(3)), 3).unwrap();
     first.finish_epoch().unwrap();
     first.save(&path, &()).unwrap();
     let (mut second, net) = trainer(config);
     second.resume::<()>(&path).unwrap();
-    assert!(second.step(&net.loss(&Data::new(3)), 3).unwrap_err().to_string().contains("waits for `judge`"));
+    assert!(second.step(&net.error(&Data::new(3)), 3).unwrap_err().to_string().contains("waits for `judge`"));
     for trainer in [&mut first, &mut second] {
         trainer.judge(0.25).unwrap();
     }
