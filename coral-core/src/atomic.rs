@@ -50,6 +50,8 @@ fn write_beside(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Resu
     write(&mut out)?;
     out.flush()?;
     drop(out);
+    // Else a crash of the machine could leave the name with a part of the bytes.
+    file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -15,9 +15,10 @@ pub(crate) struct Linear {
 impl Linear {
     /// Reads `weight` (out×inner) and `bias`.
     pub(crate) fn new(inner: usize, out: usize, vb: &VarBuilder) -> Result<Self> {
-        let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
+        // PyTorch's initial values, of weight and bias alike.
         let bound = 1.0 / (inner as f64).sqrt();
-        let bias = vb.get_with_hints(out, "bias", candle_nn::Init::Uniform { lo: -bound, up: bound })?;
+        let init = candle_nn::Init::Uniform { lo: -bound, up: bound };
+        let bias = vb.get_with_hints(out, "bias", init)?;
         Ok(Self { weight: vb.get_with_hints((out, inner), "weight", init)?, bias: Some(bias) })
     }
 
@@ -113,5 +114,20 @@ impl Perceptron {
             y = layer.forward(&hidden)?;
         }
         Ok((hidden, y))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parameters;
+    use candle_core::Device;
+
+    #[test]
+    fn linear_layers_start_as_those_of_pytorch() {
+        let (parameters, _) = Parameters::create(1, &Device::Cpu, |vb| Linear::new(100, 400, &vb)).unwrap();
+        let values = parameters.get("weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        assert!((0.0999..=0.1).contains(&largest), "{largest}");
     }
 }

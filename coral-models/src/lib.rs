@@ -34,8 +34,8 @@ pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_
 pub use train::{
     Augmentation, AverageConfig, BatchPlan, ChannelShift, ColorJitter, CosineConfig, CrossEntropyConfig, DiceClasses,
     DiceConfig, DiceScope, EarlyStopping, EarlyStoppingConfig, ExponentialAverage, FocalConfig, Fresh, GaussianBlur,
-    Goal, Gradients, Interval, LoaderConfig, Optimizer, OptimizerConfig, Parameters, PlateauConfig, RandomCrop,
-    Reduction, Schedule, ScheduleConfig, SeafeatsLoss, Threshold, Trainer, TrainerConfig, batch_indices,
+    Goal, Gradients, Interval, LoaderConfig, Monitor, Optimizer, OptimizerConfig, Parameters, PlateauConfig,
+    RandomCrop, Reduction, Schedule, ScheduleConfig, SeafeatsLoss, Threshold, Trainer, TrainerConfig, batch_indices,
     bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, epoch_order, focal_cross_entropy, focal_loss,
     for_each_batch, mse, nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
 };

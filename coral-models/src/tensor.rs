@@ -1,3 +1,5 @@
+use std::borrow::Borrow;
+
 use candle_core::{Device, Tensor};
 use coral_core::image::RgbImage;
 use coral_core::ndarray::{Array2, Array3};
@@ -20,6 +22,17 @@ impl Normalization {
     pub const CLIP: Self =
         Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
 
+    /// Checks that normalised values are numbers.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
+            return Err(Error::parameter("mean", format!("expected finite numbers, got {mean}")));
+        }
+        match self.std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
+            Some(std) => Err(Error::parameter("std", format!("expected finite numbers above 0, got {std}"))),
+            None => Ok(()),
+        }
+    }
+
     /// The normalised value of every level, for R, G and B.
     pub(crate) fn tables(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|channel| {
@@ -31,7 +44,8 @@ impl Normalization {
 /// Normalised planar pixels of N images of one size: an N×3×H×W tensor of f32.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] without images or pixels, [`Error::ShapeMismatch`] when sizes differ.
+/// [`Error::InvalidInput`] without images or pixels, [`Error::ShapeMismatch`] when sizes differ,
+/// [`Error::InvalidParameter`] when the statistics are no finite numbers or a deviation is not positive.
 ///
 /// # Examples
 /// ```
@@ -46,16 +60,26 @@ impl Normalization {
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 pub fn images_to_tensor(images: &[RgbImage], normalization: &Normalization, device: &Device) -> Result<Tensor> {
+    pixels_to_tensor(images, normalization, device)
+}
+
+/// The same for images that are owned or borrowed.
+pub(crate) fn pixels_to_tensor<I: Borrow<RgbImage>>(
+    images: &[I],
+    normalization: &Normalization,
+    device: &Device,
+) -> Result<Tensor> {
     let Some(first) = images.first() else {
         return Err(Error::input("images", "expected at least one image, got none"));
     };
-    let size = Size::of(first);
+    normalization.validate()?;
+    let size = Size::of(first.borrow());
     if size.pixels() == 0 {
         return Err(Error::input("images", format!("an image of {size} has no pixels")));
     }
     let tables = normalization.tables();
     let mut values = Vec::with_capacity(images.len() * 3 * size.pixels());
-    for (index, image) in images.iter().enumerate() {
+    for (index, image) in images.iter().map(Borrow::borrow).enumerate() {
         size.expect(&format!("images[{index}]"), Size::of(image))?;
         for (channel, table) in tables.iter().enumerate() {
             values.extend(image.pixels().map(|pixel| table[usize::from(pixel.0[channel])]));
@@ -97,11 +121,14 @@ fn to_values(tensor: &Tensor) -> Result<Vec<f32>> {
     flat.and_then(|t| t.to_vec1()).map_err(Error::model)
 }
 
-/// Rows of length 1; a row of zeros stays one.
+/// Rows of length 1; a row of zeros stays one, and gets no gradient.
 pub(crate) fn unit_rows(rows: &Tensor) -> candle_core::Result<Tensor> {
+    // Below this a row counts as zeros: its direction would be noise, and the slope of the root infinite.
+    const LEAST_SQUARE: f64 = 1e-24;
     let squares = rows.sqr()?.sum_keepdim(candle_core::D::Minus1)?;
-    // Too little to matter beside any other row.
-    rows.broadcast_div(&(squares + 1e-24)?.sqrt()?)
+    let present = squares.detach().ge(LEAST_SQUARE)?.to_dtype(rows.dtype())?;
+    let lengths = ((&squares * &present)? + present.affine(-1.0, 1.0)?)?.sqrt()?;
+    rows.broadcast_mul(&present)?.broadcast_div(&lengths)
 }
 
 #[cfg(test)]
@@ -138,6 +165,9 @@ mod tests {
         assert_eq!(text(&images), "images[1]: expected shape 3x2, got 2x3");
         assert!(text(&[]).contains("at least one image"));
         assert!(text(&[RgbImage::new(0, 4)]).contains("no pixels"));
+        let flat = Normalization { mean: [0.0; 3], std: [1.0, 0.0, 1.0] };
+        let error = images_to_tensor(&images[..1], &flat, &Device::Cpu).unwrap_err().to_string();
+        assert_eq!(error, "invalid parameter `std`: expected finite numbers above 0, got 0");
         let flat = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         assert!(matches!(tensor_to_prob_map(&flat), Err(Error::Model { .. })));
         assert_eq!(tensor_to_rows(&flat).unwrap().dim(), (2, 3));

@@ -168,7 +168,7 @@ fn states_of_other_runs_are_refused() {
         plan
     };
     refused(ours, &changed(&|plan| plan.simclr.resnet.width = 4), 0, "`simclr.resnet.width` was 2, is 4)");
-    refused(ours, &changed(&|plan| plan.encoder_rate = 0.5), 1, "`encoder_rate` was ");
+    refused(ours, &changed(&|plan| plan.relabel = true), 1, "`relabel` was false, is true)");
     refused(ours, &changed(&|plan| plan.epochs = 4), 1, "`classifier.training.trainer.schedule.cosine.");
 
     // Other photographs, by number, content and place.

@@ -44,7 +44,7 @@ pub struct ClipImageConfig {
     pub width: usize,
     /// Blocks (12, 24).
     pub layers: usize,
-    /// Attention heads; width / 64 in every published network.
+    /// Attention heads; width / 64 in OpenAI's networks, 16 in those of `open_clip` that are wider than 1024.
     pub heads: usize,
     /// Hidden width of the perceptrons (4 × width).
     pub mlp_width: usize,
@@ -62,7 +62,7 @@ pub struct ClipTextConfig {
     pub width: usize,
     /// Blocks (12).
     pub layers: usize,
-    /// Attention heads; width / 64 in every published network.
+    /// Attention heads; width / 64 in the published networks.
     pub heads: usize,
     /// Hidden width of the perceptrons (4 × width).
     pub mlp_width: usize,
@@ -87,8 +87,16 @@ impl ClipActivation {
     }
 }
 
-/// Heads by OpenAI's convention.
-pub(super) fn heads(width: usize) -> usize {
+/// Widths of `open_clip`'s largest image towers (ViT-H, g, G, e), whose 16 heads are wider than 64.
+const WIDE: [usize; 4] = [1280, 1408, 1664, 1792];
+
+/// Heads of the published image towers.
+pub(super) fn image_heads(width: usize) -> usize {
+    if WIDE.contains(&width) { 16 } else { (width / 64).max(1) }
+}
+
+/// Heads of the published text towers.
+pub(super) fn text_heads(width: usize) -> usize {
     (width / 64).max(1)
 }
 
@@ -114,17 +122,33 @@ impl ClipConfig {
     }
 
     fn published((width, layers): (usize, usize), (image_size, patch): (usize, usize), embed_dim: usize) -> Self {
-        let image = ClipImageConfig { image_size, patch, width, layers, heads: heads(width), mlp_width: 4 * width };
+        let image =
+            ClipImageConfig { image_size, patch, width, layers, heads: image_heads(width), mlp_width: 4 * width };
         // The text towers are as wide as the shared space.
         let text = ClipTextConfig {
             context_length: 77,
             vocab_size: 49_408,
             width: embed_dim,
             layers: 12,
-            heads: heads(embed_dim),
+            heads: text_heads(embed_dim),
             mlp_width: 4 * embed_dim,
         };
         Self { image: Some(image), text: Some(text), embed_dim, activation: ClipActivation::QuickGelu }
+    }
+
+    /// Says which tower has a width of which no heads are known.
+    pub(super) fn expect_usual_widths(&self) -> std::result::Result<(), String> {
+        let usual = |width: usize, widest: usize| width < 64 || (width.is_multiple_of(64) && width <= widest);
+        let image = self.image.as_ref().map(|image| image.width);
+        let text = self.text.as_ref().map(|text| text.width);
+        let unknown = image.filter(|&width| !usual(width, 1024) && !WIDE.contains(&width));
+        match unknown.or(text.filter(|&width| !usual(width, 1280))) {
+            Some(width) => Err(format!(
+                "a tower of width {width}, and no shape tells its heads; expected an `open_clip_config.json` or \
+                 `config.json` of it beside the file, or a configuration given to `Clip::load`"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the parts fit each other.
@@ -224,6 +248,24 @@ mod tests {
         }
         let text = ClipConfig::vit_l14().text.unwrap();
         assert_eq!((text.width, text.heads), (768, 12));
+    }
+
+    #[test]
+    fn heads_of_unknown_widths_are_not_guessed() {
+        let with = |image_width: usize, text_width: usize| {
+            let mut config = ClipConfig::vit_b32();
+            config.image.as_mut().unwrap().width = image_width;
+            config.text.as_mut().unwrap().width = text_width;
+            config.expect_usual_widths()
+        };
+        // open_clip's ViT-S, B, L, H, g, G and e.
+        let heads = [384, 768, 1024, 1280, 1408, 1664, 1792].map(|width| {
+            with(width, 512).unwrap();
+            image_heads(width)
+        });
+        assert_eq!(heads, [6, 12, 16, 16, 16, 16, 16]);
+        assert!(with(1536, 512).unwrap_err().contains("width 1536") && with(700, 512).is_err());
+        assert!(with(768, 1280).is_ok() && with(768, 1344).is_err());
     }
 
     #[test]

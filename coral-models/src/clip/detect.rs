@@ -1,11 +1,11 @@
-//! Reading a network's shape off a checkpoint, and off the configuration files that lie beside one.
+//! Reading a network's shape off a checkpoint, or off the configuration of `transformers`.
 
 use std::path::Path;
 
 use coral_core::{Error, Result};
 use serde::Deserialize;
 
-use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig, heads};
+use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig, image_heads, text_heads};
 use super::names::{LOGIT_SCALE, Naming};
 use crate::Checkpoint;
 use crate::weights::lacking;
@@ -14,7 +14,9 @@ impl ClipConfig {
     /// Reads the configuration off the tensor shapes of a checkpoint with the names of the original program,
     /// `open_clip` or `transformers`; a checkpoint of one tower alone gives a configuration of that tower.
     ///
-    /// Shapes tell neither the heads, taken as width / 64, nor the activation, taken as OpenAI's.
+    /// Shapes tell neither the heads, taken as those of the published networks of the same widths (16 in `open_clip`'s
+    /// image towers wider than 1024, else width / 64), nor the activation, taken as OpenAI's. Set `heads` for a network
+    /// of one's own.
     ///
     /// # Errors
     /// [`Error::Weights`] with the likely cause when it holds no CLIP with a vision transformer, [`Error::Format`]
@@ -45,36 +47,13 @@ impl ClipConfig {
         parse_transformers(&text).map_err(|reason| Error::format(path, None, reason))
     }
 
-    /// [`from_checkpoint`](Self::from_checkpoint), with heads and activation from the `config.json` (`transformers`)
-    /// or `open_clip_config.json` beside it where there is one for CLIP.
+    /// [`from_checkpoint`](Self::from_checkpoint), with heads and activation from the files beside it.
     pub(super) fn from_checkpoint_and_neighbours(checkpoint: &Checkpoint) -> Result<Self> {
         let mut config = Self::from_checkpoint(checkpoint)?;
-        let path = checkpoint.path();
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let json = folder.join("config.json");
-        if is_of_clip(&json) {
-            config.adopt(&Self::from_transformers_json(&json)?);
-        } else if let Some(activation) = open_clip_activation(&folder.join("open_clip_config.json")) {
-            config.activation = activation;
+        if !config.adopt_neighbours(checkpoint.path())? {
+            config.expect_usual_widths().map_err(|reason| Error::format(checkpoint.path(), None, reason))?;
         }
         Ok(config)
-    }
-
-    /// Takes over what no shape tells, for towers of the same sizes.
-    fn adopt(&mut self, told: &Self) {
-        let mut with_heads = self.clone();
-        if let (Some(ours), Some(theirs)) = (&mut with_heads.image, &told.image) {
-            ours.heads = theirs.heads;
-        }
-        if let (Some(ours), Some(theirs)) = (&mut with_heads.text, &told.text) {
-            ours.heads = theirs.heads;
-        }
-        let same = |ours: bool, equal: bool| !ours || equal;
-        if same(with_heads.image.is_some(), with_heads.image == told.image)
-            && same(with_heads.text.is_some(), with_heads.text == told.text)
-        {
-            *self = Self { activation: told.activation, ..with_heads };
-        }
     }
 }
 
@@ -127,7 +106,7 @@ impl Shapes<'_> {
         }
         let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
         let image_size = grid.saturating_mul(patch);
-        Ok(ClipImageConfig { image_size, patch, width, layers, heads: heads(width), mlp_width })
+        Ok(ClipImageConfig { image_size, patch, width, layers, heads: image_heads(width), mlp_width })
     }
 
     fn text(&self) -> Result<ClipTextConfig> {
@@ -135,7 +114,7 @@ impl Shapes<'_> {
         let [vocab_size, width] = self.expect(names.tokens)?;
         let [context_length, _] = self.expect(names.tower.positions)?;
         let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
-        Ok(ClipTextConfig { context_length, vocab_size, width, layers, heads: heads(width), mlp_width })
+        Ok(ClipTextConfig { context_length, vocab_size, width, layers, heads: text_heads(width), mlp_width })
     }
 
     /// How many blocks there are, and how wide their perceptrons.
@@ -222,17 +201,4 @@ fn parse_transformers(text: &[u8]) -> std::result::Result<ClipConfig, String> {
     let config = ClipConfig { image: Some(image), text: Some(text), embed_dim: json.projection_dim, activation };
     config.validate().map_err(|error| error.to_string())?;
     Ok(config)
-}
-
-fn is_of_clip(json: &Path) -> bool {
-    let parsed = std::fs::read(json).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
-    parsed.is_some_and(|value| value["model_type"] == "clip")
-}
-
-/// `open_clip` takes GELU where its file does not ask for OpenAI's.
-fn open_clip_activation(json: &Path) -> Option<ClipActivation> {
-    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(json).ok()?).ok()?;
-    let model = value.get("model_cfg")?;
-    let quick = model.get("quick_gelu").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    Some(if quick { ClipActivation::QuickGelu } else { ClipActivation::Gelu })
 }

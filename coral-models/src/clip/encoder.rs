@@ -66,14 +66,18 @@ pub struct ClipEncoder {
 
 impl ClipEncoder {
     /// Opens a checkpoint ([`Clip::open`]) and a vocabulary ([`ClipTokenizer::open`]) on the CPU. One folder of a model
-    /// hub may hold both.
+    /// hub may hold both. The statistics of images come from the `preprocessor_config.json` or `open_clip_config.json`
+    /// beside the checkpoint; without one they are OpenAI's.
     ///
     /// # Errors
-    /// Those of the two, and of [`new`](Self::new).
+    /// Those of the two, and of [`new`](Self::new); [`Error::Format`] when such a file asks for another way of resizing
+    /// than the shorter side's by Pillow's bicubic filter.
     pub fn open(checkpoint: impl AsRef<Path>, vocabulary: impl AsRef<Path>) -> Result<Self> {
+        let checkpoint = checkpoint.as_ref();
         let clip = Clip::open(checkpoint)?;
         let size = clip.config().image.as_ref().map_or(224, |image| image.image_size);
-        Self::new(clip, ClipTokenizer::open(vocabulary)?, ClipPreprocess::new(size as u32))
+        let preprocess = ClipPreprocess::beside(checkpoint, size as u32)?;
+        Self::new(clip, ClipTokenizer::open(vocabulary)?, preprocess)
     }
 
     /// Puts the parts together.

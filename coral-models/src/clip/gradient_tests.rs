@@ -2,13 +2,12 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use coral_core::SeededRng;
 use coral_core::ndarray::{Array2, array};
 
 use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig};
 use super::image_tower::ClipDense;
 use super::model::Clip;
-use crate::gradient_check::assert_variable_gradients;
+use crate::gradient_check::{self, assert_variable_gradients};
 
 const CPU: Device = Device::Cpu;
 const OPENAI: &str = "visual.class_embedding";
@@ -21,9 +20,7 @@ fn tiny(activation: ClipActivation) -> ClipConfig {
 }
 
 fn random(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
-    let mut random = SeededRng::new(seed);
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| random.range(-0.7, 0.8)).collect();
-    Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()
+    (gradient_check::random(shape, seed) * 0.5).unwrap().to_dtype(dtype).unwrap()
 }
 
 /// The tiny network with random variables, by name: those of `transformers` where `first` is one of them.
@@ -118,7 +115,7 @@ fn values_depend_on_their_own_place_alone() {
         image: tiny(ClipActivation::Gelu).image.map(|image| ClipImageConfig { layers: 1, ..image }),
         ..tiny(ClipActivation::Gelu)
     };
-    let clip = Clip::new(config, VarBuilder::from_varmap(&VarMap::new(), DType::F32, &CPU)).unwrap();
+    let (_, clip) = crate::Parameters::create(3, &CPU, |vb| Ok(Clip::new(config, vb).unwrap())).unwrap();
     let image = random(&[1, 3, 12, 12], 503, DType::F32);
     // Only the pixels of the patch in row 0, column 1 change.
     let other = Tensor::cat(

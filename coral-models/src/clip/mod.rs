@@ -6,6 +6,7 @@ mod gradient_tests;
 mod image_tower;
 mod model;
 mod names;
+mod neighbours;
 mod preprocess;
 #[cfg(test)]
 mod tests;

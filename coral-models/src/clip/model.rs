@@ -57,11 +57,11 @@ impl Clip {
 
     /// Opens a checkpoint on the CPU: a file with the names of the original program, `open_clip` or `transformers`, or a
     /// folder as model hubs have them. Heads and activation come from the `config.json` or `open_clip_config.json`
-    /// beside it; without one they are OpenAI's.
+    /// beside it; without one of this network they are those of the published networks of the same widths.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] when a file cannot be read, [`Error::Weights`] with the likely cause when it
-    /// holds another network.
+    /// [`Error::Io`] or [`Error::Format`] when a file, also one beside, cannot be read or heads are unknown,
+    /// [`Error::Weights`] with the likely cause when it holds another network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let config = ClipConfig::from_checkpoint_and_neighbours(&checkpoint)?;

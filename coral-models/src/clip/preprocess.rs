@@ -79,6 +79,7 @@ impl ClipPreprocess {
     /// [`Error::InvalidInput`] without images or naming the one without pixels, [`Error::InvalidParameter`] when a
     /// field is impossible.
     pub fn to_tensor(&self, images: &[RgbImage], device: &Device) -> Result<Tensor> {
+        self.validate()?;
         let squares = images.iter().enumerate().map(|(index, image)| match self.resize_and_crop(image) {
             Err(Error::InvalidInput { reason, .. }) => Err(Error::input(format!("images[{index}]"), reason)),
             other => other,
@@ -97,13 +98,7 @@ impl ClipPreprocess {
     /// [`Error::InvalidParameter`] naming the field.
     pub fn validate(&self) -> Result<()> {
         self.expect_size()?;
-        if !self.mean.iter().all(|v| v.is_finite()) {
-            return Err(Error::parameter("mean", format!("expected finite numbers, got {:?}", self.mean)));
-        }
-        if !self.std.iter().all(|&v| v.is_finite() && v > 0.0) {
-            return Err(Error::parameter("std", format!("expected positive numbers, got {:?}", self.std)));
-        }
-        Ok(())
+        self.normalization().validate()
     }
 
     fn expect_size(&self) -> Result<()> {
@@ -165,6 +160,7 @@ mod tests {
         assert!(ClipPreprocess::new(0).resize_and_crop(&RgbImage::new(2, 2)).is_err());
         let flat = ClipPreprocess { std: [0.0; 3], ..clip };
         assert!(flat.validate().unwrap_err().to_string().contains("`std`"));
+        assert!(flat.to_tensor(&[RgbImage::new(2, 2)], &Device::Cpu).is_err());
         assert!(ClipPreprocess { mean: [f32::NAN; 3], ..clip }.validate().is_err());
     }
 }

@@ -9,7 +9,7 @@ use coral_core::ndarray::{Array2, array};
 use coral_core::{Error, FeatureExtractor, ImageEncoder, SeededRng, Size, TextEncoder};
 
 use super::*;
-use crate::Checkpoint;
+use crate::{Checkpoint, Parameters};
 
 const CPU: Device = Device::Cpu;
 
@@ -82,6 +82,14 @@ fn heads_and_activation_come_from_the_files_beside() {
     let open_clip = |quick| beside("open_clip_config.json", serde_json::json!({"model_cfg": {"quick_gelu": quick}}));
     assert_eq!(open_clip(true), tiny());
     assert_eq!(open_clip(false), ClipConfig { activation: ClipActivation::Gelu, ..tiny() });
+    let towers = |width: usize| {
+        serde_json::json!({"model_cfg": {"vision_cfg": {"width": width, "head_width": 4},
+            "text_cfg": {"width": 8, "heads": 2}}})
+    };
+    let mut expected = ClipConfig { activation: ClipActivation::Gelu, ..tiny() };
+    (expected.image.as_mut().unwrap().heads, expected.text.as_mut().unwrap().heads) = (3, 2);
+    assert_eq!(beside("open_clip_config.json", towers(12)), expected);
+    assert_eq!(beside("open_clip_config.json", towers(16)), tiny(), "of another network");
     std::fs::remove_file(folder.path().join("open_clip_config.json")).unwrap();
 
     let tower = |heads, width, layers, mlp| {
@@ -100,6 +108,54 @@ fn heads_and_activation_come_from_the_files_beside() {
     assert_eq!(Clip::open(folder.path()).unwrap().config(), &expected, "the folder");
     assert_eq!(beside("config.json", json(7)), tiny(), "of another network");
     assert_eq!(beside("config.json", serde_json::json!({"model_type": "sam"})), tiny());
+}
+
+#[test]
+fn damaged_files_beside_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path()).path().to_owned();
+    tokenizer(folder.path());
+    for (name, text, expected) in [
+        ("config.json", "{\"model_type\"", "config.json: EOF"),
+        ("config.json", "{\"model_type\": \"clip\", \"projection_dim\": \"wide\"}", "config.json: invalid type"),
+        ("open_clip_config.json", "[]", "open_clip_config.json: "),
+        ("open_clip_config.json", "{\"model_cfg\"", "open_clip_config.json: EOF"),
+        (
+            "open_clip_config.json",
+            "{\"model_cfg\": {\"vision_cfg\": {\"head_width\": 0}}}",
+            "`vision_cfg.head_width`: 0",
+        ),
+        (
+            "open_clip_config.json",
+            "{\"model_cfg\": {\"text_cfg\": {\"heads\": 3}}}",
+            "`text_cfg.heads`: 3 does not divide",
+        ),
+        ("preprocessor_config.json", "{\"image_std\": [1, 2]}", "field `image_std`"),
+        ("preprocessor_config.json", "{\"image_std\": [1, 0, 1]}", "preprocessor_config.json: invalid parameter `std`"),
+        ("preprocessor_config.json", "{\"resample\": 2}", "field `resample`: 2; expected 3"),
+    ] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let error = ClipEncoder::open(&path, folder.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn statistics_come_from_the_files_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path()).path().to_owned();
+    tokenizer(folder.path());
+    let opened = || *ClipEncoder::open(&path, folder.path()).unwrap().preprocess();
+    assert_eq!(opened(), ClipPreprocess::new(8));
+    let json =
+        serde_json::json!({"model_cfg": {}, "preprocess_cfg": {"mean": [0.5, 0.25, 0.0], "interpolation": "bicubic"}});
+    std::fs::write(folder.path().join("open_clip_config.json"), json.to_string()).unwrap();
+    assert_eq!(opened(), ClipPreprocess { mean: [0.5, 0.25, 0.0], ..ClipPreprocess::new(8) });
+    let json = serde_json::json!({"image_std": [0.5, 0.25, 1.0], "resample": 3});
+    std::fs::write(folder.path().join("preprocessor_config.json"), json.to_string()).unwrap();
+    assert_eq!(opened(), ClipPreprocess { std: [0.5, 0.25, 1.0], ..ClipPreprocess::new(8) });
 }
 
 #[test]
@@ -230,7 +286,7 @@ fn dense_features_cover_the_whole_photograph() {
 fn parts_must_fit() {
     let folder = tempfile::tempdir().unwrap();
     let small = ClipConfig { text: tiny().text.map(|text| ClipTextConfig { vocab_size: 9, ..text }), ..tiny() };
-    let clip = |config| Clip::new(config, VarBuilder::from_varmap(&VarMap::new(), DType::F32, &CPU)).unwrap();
+    let clip = |config: ClipConfig| Parameters::create(1, &CPU, |vb| Ok(Clip::new(config, vb).unwrap())).unwrap().1;
     let new = |config, size| {
         ClipEncoder::new(clip(config), tokenizer(folder.path()), ClipPreprocess::new(size)).map(|_| ()).unwrap_err()
     };

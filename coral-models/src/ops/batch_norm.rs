@@ -27,7 +27,12 @@ impl BatchStatistics {
             candle_core::bail!("batch statistics need more than one value per channel, got {:?}", x.dims());
         }
         let x = x.detach().to_device(&candle_core::Device::Cpu)?.contiguous()?;
-        by_type!(x.dtype(), compute(&x, channels))
+        let statistics = by_type!(x.dtype(), compute(&x, channels))?;
+        // Running statistics that followed such values would stay so for ever.
+        match statistics.mean.iter().chain(&statistics.variance).all(|value| value.is_finite()) {
+            true => Ok(statistics),
+            false => candle_core::bail!("the values to normalise hold NaN or infinity: the training diverges"),
+        }
     }
 
     /// The variance with the divisor that makes it unbiased.
@@ -179,8 +184,8 @@ impl BatchNorm {
         out
     }
 
-    /// Gradients of x, weight and bias.
-    fn backward<T: Real>(&self, [x, weight, y, gradient]: [&[T]; 4]) -> [Vec<T>; 3] {
+    /// Gradients of x, if it is wanted, and of weight and bias.
+    fn backward<T: Real>(&self, [x, weight, y, gradient]: [&[T]; 4], wants_x: bool) -> (Option<Vec<T>>, [Vec<T>; 2]) {
         let [mean, inverse] = self.statistics::<T>();
         let channels = weight.len();
         let step = CHUNK * channels;
@@ -214,6 +219,10 @@ impl BatchNorm {
         // Constants do not follow the values.
         let share = if self.follows { channels as f64 / x.len() as f64 } else { 0.0 };
         let cast = |list: &[f64], factor: f64| list.iter().map(|&v| T::from_f64(v * factor)).collect::<Vec<T>>();
+        let of_parameters = [cast(&of_weight, 1.0), cast(&of_bias, 1.0)];
+        if !wants_x {
+            return (None, of_parameters);
+        }
         let (mean_weight, mean_bias) = (cast(&of_weight, share), cast(&of_bias, share));
         let mut of_x = vec![T::zero(); x.len()];
         (of_x.par_chunks_mut(step), x.par_chunks(step), y.par_chunks(step), gradient.par_chunks(step))
@@ -235,7 +244,7 @@ impl BatchNorm {
                     },
                 );
             });
-        [of_x, cast(&of_weight, 1.0), cast(&of_bias, 1.0)]
+        (Some(of_x), of_parameters)
     }
 }
 
@@ -269,16 +278,18 @@ impl CustomOp3 for BatchNorm {
         y: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        fn compute<T: Real>(op: &BatchNorm, tensors: [&Tensor; 4]) -> Result<[Tensor; 3]> {
-            let [of_x, of_weight, of_bias] = with_values(tensors, |values| op.backward::<T>(values))?;
-            let tensor = |list: Vec<T>, like: &Tensor| Tensor::from_vec(list, like.shape(), like.device());
+        fn compute<T: Real>(op: &BatchNorm, tensors: [&Tensor; 4]) -> Result<(Option<Tensor>, [Tensor; 2])> {
             let [x, weight, ..] = tensors;
-            Ok([tensor(of_x, x)?, tensor(of_weight, weight)?, tensor(of_bias, weight)?])
+            let (of_x, parameters) = with_values(tensors, |values| op.backward::<T>(values, x.track_op()))?;
+            let tensor = |list: Vec<T>, like: &Tensor| Tensor::from_vec(list, like.shape(), like.device());
+            let [of_weight, of_bias] = parameters;
+            let of_x = of_x.map(|list| tensor(list, x)).transpose()?;
+            Ok((of_x, [tensor(of_weight, weight)?, tensor(of_bias, weight)?]))
         }
         let tensors = [x, weight, y, &gradient.contiguous()?];
-        let [of_x, of_weight, of_bias] = by_type!(x.dtype(), compute(self, tensors))?;
+        let (of_x, [of_weight, of_bias]) = by_type!(x.dtype(), compute(self, tensors))?;
         let wanted = |tensor: &Tensor, gradient| tensor.track_op().then_some(gradient);
-        Ok((wanted(x, of_x), wanted(weight, of_weight), wanted(bias, of_bias)))
+        Ok((of_x, wanted(weight, of_weight), wanted(bias, of_bias)))
     }
 }
 
@@ -288,6 +299,14 @@ mod tests {
     use crate::gradient_check::assert_gradients;
     use crate::ops::testing::{assert_close, random, tracked};
     use candle_core::DType;
+
+    #[test]
+    fn statistics_of_what_is_no_number_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let x = Tensor::new(&[[[[1f32, 2.0], [bad, 0.0]]]], &candle_core::Device::Cpu).unwrap();
+            assert!(BatchStatistics::of(&x).unwrap_err().to_string().contains("NaN or infinity"));
+        }
+    }
 
     #[test]
     fn statistics_are_mean_and_variance() {

@@ -10,7 +10,8 @@ use super::real::{Real, by_type, is_native, real_values, with_values};
 /// The largest value under a window on N×H×W×C values, channel by channel; nothing lies around the image.
 pub(crate) fn max_pool(x: &Tensor, window: Window) -> Result<Tensor> {
     if is_native(&[x]) {
-        return x.contiguous()?.apply_op1(MaxPool { window, taps: OnceLock::new() });
+        let taps = x.track_op().then(OnceLock::new);
+        return x.contiguous()?.apply_op1(MaxPool { window, taps });
     }
     composed(x, window)
 }
@@ -48,35 +49,64 @@ pub(crate) fn average_pool(x: &Tensor, side: usize) -> Result<Tensor> {
 
 struct MaxPool {
     window: Window,
-    /// Where under the window every output value was found.
-    taps: OnceLock<Vec<u16>>,
+    /// Where under the window every output value was found; nowhere to be kept where no gradient is asked for.
+    taps: Option<OnceLock<Vec<u16>>>,
+}
+
+/// Whether a value takes the place of the largest so far. What is not a number wins and stays.
+#[inline(always)]
+fn wins<T: Real>(value: T, largest: T) -> bool {
+    value > largest || value.is_nan() && !largest.is_nan()
 }
 
 impl MaxPool {
-    fn forward<T: Real>(&self, geometry: &Geometry, x: &[T]) -> (Vec<T>, Vec<u16>) {
-        let Geometry { height, width, channels, .. } = *geometry;
-        let Window { kernel: [down, across], stride, padding } = self.window;
+    /// The largest values.
+    fn largest<T: Real>(&self, geometry: &Geometry, x: &[T]) -> Vec<T> {
+        let mut out = vec![T::neg_infinity(); geometry.positions() * geometry.channels];
+        out.par_chunks_exact_mut(geometry.channels).with_min_len(64).enumerate().for_each(|(index, out)| {
+            self.under(geometry, index, |_, position| {
+                for (out, &value) in out.iter_mut().zip(&x[position * geometry.channels..]) {
+                    *out = if wins(value, *out) { value } else { *out };
+                }
+            });
+        });
+        out
+    }
+
+    /// The largest values, and where they were found: the first of equals.
+    fn largest_with_taps<T: Real>(&self, geometry: &Geometry, x: &[T]) -> (Vec<T>, Vec<u16>) {
+        let channels = geometry.channels;
         let len = geometry.positions() * channels;
         let (mut out, mut taps) = (vec![T::neg_infinity(); len], vec![0u16; len]);
         let pixels = (out.par_chunks_exact_mut(channels), taps.par_chunks_exact_mut(channels));
         pixels.into_par_iter().with_min_len(64).enumerate().for_each(|(index, (out, taps))| {
-            let (image, y, x0) = geometry.position(index);
             let mut first = true;
-            for tap in 0..down * across {
-                let row = (y * stride + tap / across).checked_sub(padding).filter(|&row| row < height);
-                let column = (x0 * stride + tap % across).checked_sub(padding).filter(|&column| column < width);
-                let (Some(row), Some(column)) = (row, column) else { continue };
-                let values = &x[((image * height + row) * width + column) * channels..][..channels];
+            self.under(geometry, index, |tap, position| {
+                let values = &x[position * channels..][..channels];
                 for c in 0..channels {
-                    // What is not a number wins and stays.
-                    if first || values[c] > out[c] || values[c].is_nan() && !out[c].is_nan() {
+                    if first || wins(values[c], out[c]) {
                         (out[c], taps[c]) = (values[c], tap as u16);
                     }
                 }
                 first = false;
-            }
+            });
         });
         (out, taps)
+    }
+
+    /// Calls `visit` with the tap and the input position of everything under the window at an output position.
+    #[inline(always)]
+    fn under(&self, geometry: &Geometry, index: usize, mut visit: impl FnMut(usize, usize)) {
+        let Geometry { height, width, .. } = *geometry;
+        let Window { kernel: [down, across], stride, padding } = self.window;
+        let (image, y, x) = geometry.position(index);
+        for tap in 0..down * across {
+            let row = (y * stride + tap / across).checked_sub(padding).filter(|&row| row < height);
+            let column = (x * stride + tap % across).checked_sub(padding).filter(|&column| column < width);
+            if let (Some(row), Some(column)) = (row, column) {
+                visit(tap, (image * height + row) * width + column);
+            }
+        }
     }
 
     /// Every input value collects from the windows that found their maximum there.
@@ -84,7 +114,7 @@ impl MaxPool {
         let Geometry { height, width, channels, rows, columns, .. } = *geometry;
         let Window { kernel: [down, across], stride, padding } = self.window;
         let mut out = vec![T::zero(); geometry.batch * height * width * channels];
-        let Some(taps) = self.taps.get() else { return out };
+        let Some(taps) = self.taps.as_ref().and_then(OnceLock::get) else { return out };
         // Windows that hold a coordinate, and where in them it lies.
         let holding = |coordinate: usize, kernel: usize, count: usize| {
             let padded = coordinate + padding;
@@ -117,9 +147,11 @@ impl CustomOp1 for MaxPool {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         fn compute<T: Real>(op: &MaxPool, geometry: &Geometry, x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
-            let (out, taps) = op.forward(geometry, real_values::<T>(x, layout)?);
+            let values = real_values::<T>(x, layout)?;
+            let Some(place) = &op.taps else { return Ok(T::to_cpu_storage_owned(op.largest(geometry, values))) };
+            let (out, taps) = op.largest_with_taps(geometry, values);
             // Only ever set here, once: the operation belongs to one call.
-            let _ = op.taps.set(taps);
+            let _ = place.set(taps);
             Ok(T::to_cpu_storage_owned(out))
         }
         let geometry = Geometry::new(self.window, layout.shape().dims4()?)?;
@@ -144,7 +176,7 @@ impl CustomOp1 for MaxPool {
 mod tests {
     use super::*;
     use crate::gradient_check::assert_gradients;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{assert_close, random, tracked};
     use candle_core::{DType, Device};
 
     #[test]
@@ -158,6 +190,7 @@ mod tests {
         ] {
             let x = random(&shape, 3);
             assert_close(&max_pool(&x, window).unwrap(), &composed(&x, window).unwrap(), 0.0);
+            assert_close(&max_pool(&tracked(&x), window).unwrap(), &composed(&x, window).unwrap(), 0.0);
             let x = x.to_dtype(DType::F64).unwrap();
             assert_gradients(&[&x], |v| max_pool(&v[0], window));
             assert_gradients(&[&x], |v| composed(&v[0], window));

@@ -19,7 +19,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// When an entry would lie outside `data`.
     pub(crate) fn new(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         let matrix = Self { data, rows, columns, row_stride, column_stride: 1 };
-        assert!(matrix.last_index().is_none_or(|last| last < data.len()), "a matrix reaches beyond its values");
+        assert!(matrix.fits(), "a matrix reaches beyond its values");
         matrix
     }
 
@@ -42,11 +42,11 @@ impl<'a, T: Real> Matrix<'a, T> {
         self.columns
     }
 
-    fn last_index(&self) -> Option<usize> {
-        if self.rows == 0 || self.columns == 0 {
-            return None;
-        }
-        Some((self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride)
+    /// Whether every entry lies within the values; also sizes whose products no number holds do not.
+    fn fits(&self) -> bool {
+        let (Some(row), Some(column)) = (self.rows.checked_sub(1), self.columns.checked_sub(1)) else { return true };
+        let last = row.checked_mul(self.row_stride).zip(column.checked_mul(self.column_stride));
+        last.and_then(|(row, column)| row.checked_add(column)).is_some_and(|last| last < self.data.len())
     }
 }
 
@@ -72,10 +72,8 @@ pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, scale: T, out
     if m == 0 || n == 0 {
         return;
     }
-    assert!(
-        out.row_stride >= n && (m - 1) * out.row_stride + n <= out.data.len(),
-        "a product reaches beyond its output"
-    );
+    let end = (m - 1).checked_mul(out.row_stride).and_then(|start| start.checked_add(n));
+    assert!(out.row_stride >= n && end.is_some_and(|end| end <= out.data.len()), "a product reaches beyond its output");
     let parallelism = if threads == 1 { Parallelism::None } else { Parallelism::Rayon(threads) };
     // SAFETY: `Matrix::new` checked (and `transposed` keeps) that every entry of `a` and `b` lies within its slice;
     // the assertion above checks it for `out`, whose rows do not overlap because the stride is at least n.

@@ -7,12 +7,13 @@ use super::real::{Real, by_type, is_native, real_values, with_values};
 /// Values that a thread takes at a time.
 const GRAIN: usize = 16 * 1024;
 
-/// max(x, 0) whose slope at 0 is 0, as PyTorch has it; NaN where x is NaN.
+/// max(x, 0) whose slope at 0 is 0, as PyTorch has it; NaN where x is NaN. Elsewhere than on the CPU, and in other types
+/// than f32 and f64, it is the tensor library's, whose slope at 0 is 1.
 pub(super) fn differentiable_relu(x: &Tensor) -> Result<Tensor> {
     if is_native(&[x]) { x.contiguous()?.apply_op1(Relu) } else { x.relu() }
 }
 
-/// max(a + b, 0): the end of a residual block.
+/// max(a + b, 0): the end of a residual block, with the slopes of [`differentiable_relu`].
 pub(crate) fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims() != b.dims() {
         candle_core::bail!("a residual of {:?} for {:?}", b.dims(), a.dims());

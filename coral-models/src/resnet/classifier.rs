@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -10,10 +10,12 @@ use coral_core::image::RgbImage;
 use coral_core::{ClassId, ClassSet, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
-use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, expect_same_settings};
+use crate::tensor::pixels_to_tensor;
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, check_size};
 use crate::weights::write_safetensors;
-use crate::{Checkpoint, Fresh, Normalization, Parameters, PillowFilter, resize_image};
+use crate::{Checkpoint, Normalization, Parameters, PillowFilter, resize_image};
 
 /// Settings of a [`ResNetClassifier`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,17 +78,19 @@ impl ResNetClassifierConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitConfig {
-    /// Optimiser, learning rate, schedule, clipping and the like.
+    /// Optimiser, learning rate, schedule, clipping and the like. Where it asks for averages of the weights, these are
+    /// what classifies and what [`ResNetClassifier::save`] writes.
     pub trainer: TrainerConfig,
     /// Photographs, patches or cut cells per step.
     pub batch: usize,
-    /// One weight per class; all 1 when absent.
+    /// One weight per class, at least 0 and not all 0; all 1 when absent. Steps whose samples weigh nothing are left out.
     pub class_weights: Option<Vec<f32>>,
     /// Which form of the loss of pooled cells; the sound one unless the published program is to be followed. Patches and
     /// cut cells are trained on the plain cross-entropy.
     pub loss: SeafeatsLoss,
     /// Whether batch normalisation keeps the statistics that the encoder came with, as is sound when a batch holds few
-    /// photographs, each of one class. Else it uses those of the batch, as published.
+    /// photographs, each of one class. Else it uses those of the batch, as published, and they move also where weights are
+    /// frozen.
     pub running_statistics: bool,
     /// Changes to photographs or patches before they are seen, for training on patches and cut cells.
     pub augmentation: Option<Augmentation>,
@@ -133,10 +137,9 @@ impl ResNetClassifier {
         device: &Device,
     ) -> Result<Self> {
         Self::validate(&config)?;
-        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
-        let prefixes: &[&str] = if config.network.hidden.is_some() { &["head."] } else { &["fc."] };
-        let fresh = Fresh { prefixes, seed, ignore: &super::model::HEADS };
-        let built = Parameters::load_partly(&checkpoint, device, fresh, |vb| PatchNetwork::new(&config.network, &vb))?;
+        let head = if config.network.hidden.is_some() { "head." } else { "fc." };
+        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&config.network, &vb);
+        let built = files::with_encoder(checkpoint, (head, seed), device, build)?;
         Self::of(config, built)
     }
 
@@ -163,9 +166,7 @@ impl ResNetClassifier {
     /// [`Error::Weights`] when the checkpoint is of another network, e.g. for another number of classes.
     pub fn load(config: ResNetClassifierConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         Self::validate(&config)?;
-        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
-        let ignore = ["optimizer/", "average/"];
-        let built = Parameters::load(&checkpoint, device, &ignore, |vb| PatchNetwork::new(&config.network, &vb))?;
+        let built = files::load(checkpoint, device, |vb| PatchNetwork::new(&config.network, &vb))?;
         Self::of(config, built)
     }
 
@@ -181,15 +182,9 @@ impl ResNetClassifier {
             return Err(Error::parameter("training.batch", "expected at least 1"));
         }
         config.training.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
-        let classes = config.network.classes;
-        if let Some(weights) = config.training.class_weights.as_ref().filter(|weights| weights.len() != classes) {
-            let reason = format!("{} weights for {classes} classes", weights.len());
-            return Err(Error::parameter("training.class_weights", reason));
-        }
-        match config.patch_size {
-            Some(size) if size.pixels() == 0 => Err(Error::parameter("patch_size", format!("{size} has no pixels"))),
-            _ => Ok(()),
-        }
+        config.training.expect_class_weights(config.network.classes)?;
+        config.training.loader.validate()?;
+        config.patch_size.map_or(Ok(()), |size| check_size("patch_size", size))
     }
 
     /// The settings.
@@ -197,12 +192,14 @@ impl ResNetClassifier {
         &self.config
     }
 
-    /// What trains the network: its weights, optimiser and schedule.
+    /// What trains the network: its weights, optimiser and schedule. To change a weight by hand, take it from
+    /// [`trainer_mut`](Self::trainer_mut): what classifies is made anew after that only.
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
     }
 
-    /// The same, to freeze weights, feed the schedule or the like.
+    /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]) or the like. What is frozen costs the next
+    /// epochs nothing.
     pub fn trainer_mut(&mut self) -> &mut Trainer {
         self.changed();
         &mut self.trainer
@@ -227,17 +224,18 @@ impl ResNetClassifier {
         }
         pairs.iter().try_for_each(|(to, from)| to.set(from)).map_err(Error::model)?;
         self.changed();
-        Ok(())
+        self.trainer.restart_average()
     }
 
-    /// Writes weights and settings to a `safetensors` file, which appears whole or not at all.
+    /// Writes weights (the averages, where the training keeps such) and settings to a `safetensors` file, which appears
+    /// whole or not at all.
     ///
     /// # Errors
     /// Those of [`Parameters::save`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let config = serde_json::to_string(&self.config).map_err(Error::model)?;
         let about = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (KEY.to_owned(), config)]);
-        write_safetensors(path.as_ref(), &self.trainer.parameters().tensors(), &about)
+        write_safetensors(path.as_ref(), &self.trainer.best_tensors()?, &about)
     }
 
     /// Writes the state of the training too, so that [`resume`](Self::resume) goes on as if nothing had happened; `extra`
@@ -256,13 +254,11 @@ impl ResNetClassifier {
     /// which change nothing in the result); nothing is changed then.
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
         self.changed();
-        let (path, ours) = (path.as_ref(), &self.config);
-        let (_, extra) = self.trainer.resume_if(path, |(theirs, _): &(ResNetClassifierConfig, T)| {
-            let mut theirs = theirs.clone();
+        let ours = &self.config;
+        files::resume(&mut self.trainer, path.as_ref(), ours, |mut theirs: ResNetClassifierConfig| {
             theirs.training.loader = ours.training.loader;
-            expect_same_settings(path, &theirs, ours)
-        })?;
-        Ok(extra)
+            theirs
+        })
     }
 
     /// To be called after every change of the weights.
@@ -277,13 +273,20 @@ impl ResNetClassifier {
             return Ok(network.clone());
         }
         let build = |vb: VarBuilder<'_>| PatchNetwork::new(&self.config.network, &vb);
-        let network = Arc::new(self.trainer.parameters().detached(build)?);
+        let network = Arc::new(self.trainer.parameters().build_with(self.trainer.best_tensors()?, build)?);
         Ok(place.insert(network).clone())
     }
 
+    /// Builds the network for training anew, so that what is frozen by now is computed without a record.
+    pub(super) fn rebuild(&mut self) -> Result<()> {
+        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&self.config.network, &vb);
+        self.network = self.trainer.parameters().build(build)?;
+        Ok(())
+    }
+
     /// Photographs or patches of one size as input, N×3×H×W.
-    pub(super) fn pixels(&self, images: &[RgbImage]) -> Result<candle_core::Tensor> {
-        let pixels = crate::images_to_tensor(images, &Normalization::IMAGENET, &self.trainer.parameters().device())?;
+    pub(super) fn pixels<I: Borrow<RgbImage>>(&self, images: &[I]) -> Result<candle_core::Tensor> {
+        let pixels = pixels_to_tensor(images, &Normalization::IMAGENET, &self.trainer.parameters().device())?;
         let dtype = self.trainer.parameters().dtype();
         if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
     }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use candle_core::{D, Tensor};
 use candle_nn::ops::softmax;
 use coral_core::image::RgbImage;
@@ -6,10 +8,11 @@ use coral_core::{Error, FeatureExtractor, FeatureMap, GridClassifier, ImageEncod
 
 use super::classifier::{ResNetClassifier, whole_cells};
 use super::conv_norm::Mode;
+use super::patch_network::INFERENCE_PIXELS;
 use crate::tensor::{tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows, unit_rows};
 use crate::{PillowFilter, resize_image};
 
-/// Most patches that go through the network at a time.
+/// Most patches that go through the network at a time; fewer when they are large.
 const BATCH: usize = 16;
 
 impl ResNetClassifier {
@@ -25,7 +28,7 @@ impl ResNetClassifier {
         let size = |index: usize| self.config.patch_size.unwrap_or_else(|| Size::of(&patches[index]));
         order.sort_by_key(|&index| (size(index).width, size(index).height));
         for same in order.chunk_by(|&a, &b| size(a) == size(b)) {
-            for batch in same.chunks(BATCH) {
+            for batch in same.chunks(at_once(size(same[0]))) {
                 let images = batch.iter().map(|&i| resized(&patches[i], size(i))).collect::<Result<Vec<_>>>()?;
                 let values = of_batch(&self.pixels(&images)?).map_err(Error::model)?;
                 let values = tensor_to_rows(&values)?;
@@ -40,9 +43,18 @@ impl ResNetClassifier {
     /// # Errors
     /// When a patch has no pixels.
     pub fn logits(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
+        self.rows_of_logits(patches, Ok)
+    }
+
+    /// What `of_logits` makes of the logits of patches, a row each.
+    fn rows_of_logits(
+        &self,
+        patches: &[RgbImage],
+        of_logits: impl Fn(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Array2<f32>> {
         let network = self.inference()?;
         let logits = |pixels: &Tensor| network.logits(&network.patch_features(pixels, Mode::Eval)?, None);
-        self.rows(patches, self.config.network.classes, logits)
+        self.rows(patches, self.config.network.classes, |pixels| of_logits(logits(pixels)?))
     }
 
     /// The input of the network for one photograph.
@@ -52,9 +64,17 @@ impl ResNetClassifier {
     }
 }
 
-/// A copy of a patch in another size; the filter that Pillow calls bilinear, which averages when it shrinks.
-pub(super) fn resized(patch: &RgbImage, size: Size) -> Result<RgbImage> {
-    if Size::of(patch) == size { Ok(patch.clone()) } else { resize_image(patch, size, PillowFilter::Bilinear) }
+/// How many patches of a size go through the network together.
+fn at_once(size: Size) -> usize {
+    (INFERENCE_PIXELS / size.pixels().max(1)).clamp(1, BATCH)
+}
+
+/// A patch in another size; the filter that Pillow calls bilinear, which averages when it shrinks.
+pub(super) fn resized(patch: &RgbImage, size: Size) -> Result<Cow<'_, RgbImage>> {
+    if Size::of(patch) == size {
+        return Ok(Cow::Borrowed(patch));
+    }
+    resize_image(patch, size, PillowFilter::Bilinear).map(Cow::Owned)
 }
 
 impl PatchClassifier for ResNetClassifier {
@@ -63,9 +83,7 @@ impl PatchClassifier for ResNetClassifier {
     }
 
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
-        let network = self.inference()?;
-        let logits = |pixels: &Tensor| network.logits(&network.patch_features(pixels, Mode::Eval)?, None);
-        self.rows(patches, self.config.network.classes, |pixels| softmax(&logits(pixels)?, D::Minus1))
+        self.rows_of_logits(patches, |logits| softmax(&logits, D::Minus1))
     }
 }
 
@@ -106,5 +124,16 @@ impl GridClassifier for ResNetClassifier {
             probabilities.t()?.contiguous()?.reshape(((), rows, columns))
         };
         tensor_to_prob_map(&probabilities().map_err(Error::model)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_patches_go_one_by_one() {
+        let square = |side| Size { width: side, height: side };
+        assert_eq!([0, 132, 512, 4000].map(|side| at_once(square(side))), [16, 16, 4, 1]);
     }
 }

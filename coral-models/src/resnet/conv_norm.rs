@@ -41,7 +41,7 @@ impl ConvNorm {
         let norm = BatchNorm::new(out, &vb.pp(names[1]))?;
         let window = Window::square(side, stride, side / 2);
         let mut layer = Self { weight, window, norm, rectified, folded: None };
-        if !layer.weight.track_op() && !layer.norm.weight.track_op() {
+        if layer.is_fixed() {
             layer.folded = Some(layer.fold()?);
         }
         Ok(layer)
@@ -57,6 +57,12 @@ impl ConvNorm {
             Mode::Train => self.norm.by_batch(&y, self.rectified),
             Mode::Eval => self.norm.by_running(&y, self.rectified),
         }
+    }
+
+    /// Whether nothing that is folded can change: the statistics of frozen weights may still follow the batches.
+    fn is_fixed(&self) -> bool {
+        let BatchNorm { weight, bias, running_mean, running_var, .. } = &self.norm;
+        [&self.weight, weight, bias, running_mean, running_var].iter().all(|tensor| !tensor.track_op())
     }
 
     fn fold(&self) -> Result<Convolution> {
@@ -182,6 +188,39 @@ mod tests {
         let expected = layer.forward(&x, Mode::Eval).unwrap();
         assert_close(&folded.forward(&x, Mode::Eval).unwrap(), &expected, 1e-5);
         assert!(expected.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() > 0.1);
+    }
+
+    #[test]
+    fn frozen_weights_keep_to_statistics_and_biases_that_move() {
+        let shape = [2, 3, 3, 1];
+        let x = random(&[2, 6, 5, 2], 1);
+        let (mut parameters, _) = Parameters::create(1, &Device::Cpu, build(shape)).unwrap();
+        let as_detached = |parameters: &Parameters, layer: &ConvNorm| {
+            let detached = parameters.detached(build(shape)).unwrap();
+            let expected = detached.forward(&x, Mode::Eval).unwrap();
+            assert_close(&layer.forward(&x, Mode::Eval).unwrap(), &expected, 1e-5);
+        };
+        parameters.freeze(|_| true);
+        let layer = parameters.build(build(shape)).unwrap();
+        as_detached(&parameters, &layer);
+        let before = layer.forward(&x, Mode::Eval).unwrap();
+        layer.forward(&random(&[4, 9, 9, 2], 2), Mode::Train).unwrap();
+        assert!(
+            (layer.forward(&x, Mode::Eval).unwrap() - before)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+                > 1e-3
+        );
+        as_detached(&parameters, &layer);
+        parameters.unfreeze(|name| name.ends_with("bias"));
+        let layer = parameters.build(build(shape)).unwrap();
+        parameters.get("bn.bias").unwrap().set(&Tensor::new(&[0.5f32, -0.5, 1.0], &Device::Cpu).unwrap()).unwrap();
+        as_detached(&parameters, &layer);
     }
 
     #[test]

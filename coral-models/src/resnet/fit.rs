@@ -1,22 +1,25 @@
+use std::borrow::{Borrow, Cow};
+
 use candle_core::Tensor;
 use coral_core::image::RgbImage;
 use coral_core::ndarray::Array1;
 use coral_core::{
-    ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Rect, Result, SeededRng, Size,
+    ClassId, Dataset, EpochReport, Error, LabelMap, LabeledPatch, LabeledPhotograph, Result, SeededRng, Size,
     TrainGridClassifier, TrainPatchClassifier, UNLABELED,
 };
 
-use super::classifier::{FitConfig, ResNetClassifier, cell_grid, whole_cells};
+use super::classifier::{FitConfig, ResNetClassifier};
 use super::classify::resized;
 use super::conv_norm::Mode;
+use super::labeled_cells::{LabeledCells, check_grid};
 use super::patch_network::Cells;
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,
 };
 
-/// Keeps the random numbers of dropout apart from those of the order.
-const DROPOUT: u64 = 1;
+/// Keeps the random numbers of dropout apart from those of the order and of the samples.
+const DROPOUT: u64 = u64::MAX;
 
 impl FitConfig {
     /// SeaFeats: Adam 1e-5, 3 photographs a step, the rate halved after 2 epochs without progress down to 1e-6. The
@@ -30,6 +33,25 @@ impl FitConfig {
     pub fn seaclip() -> Self {
         let plateau = PlateauConfig { factor: 0.5, patience: 20, min_rate: 3e-5, ..PlateauConfig::default() };
         Self { augmentation: Some(Augmentation::seaclip(None)), ..Self::adam(1e-4, 24, plateau) }
+    }
+
+    /// Checks the weights of classes.
+    pub(super) fn expect_class_weights(&self, classes: usize) -> Result<()> {
+        let Some(weights) = &self.class_weights else { return Ok(()) };
+        let wrong = |reason| Err(Error::parameter("training.class_weights", reason));
+        if weights.len() != classes {
+            return wrong(format!("{} weights for {classes} classes", weights.len()));
+        }
+        match weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            Some(weight) => wrong(format!("expected finite weights of at least 0, got {weight}")),
+            None if weights.iter().all(|&weight| weight == 0.0) => wrong("all are 0".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// What samples of a class weigh.
+    fn weight(&self, class: usize) -> f32 {
+        self.class_weights.as_ref().map_or(1.0, |weights| weights[class])
     }
 
     fn mode(&self) -> Mode {
@@ -53,9 +75,10 @@ impl FitConfig {
 
 impl ResNetClassifier {
     /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
-    fn start_epoch(&mut self) {
+    fn start_epoch(&mut self) -> Result<()> {
         self.changed();
-        self.trainer.start_epoch();
+        self.trainer.start_epoch()?;
+        self.rebuild()
     }
 
     /// Checks that there are labels for every photograph, all of them classes.
@@ -79,8 +102,9 @@ impl ResNetClassifier {
     /// One step on the N×3×H×W pixels of photographs whose cells have `labels`.
     fn step_on_photographs(&mut self, pixels: &Tensor, labels: &[&LabelMap], dropout: &mut SeededRng) -> Result<()> {
         let classes: Vec<ClassId> = labels.iter().copied().flatten().copied().collect();
-        let labeled = classes.iter().filter(|&&class| class != UNLABELED).count();
-        if labeled == 0 {
+        let labeled: Vec<_> = classes.iter().copied().filter(|&class| class != UNLABELED).collect();
+        // A mean over what weighs nothing does not exist.
+        if labeled.iter().all(|&class| self.config.training.weight(usize::from(class)) == 0.0) {
             return Ok(());
         }
         let features = self.network.grid_features(pixels, self.config.training.mode());
@@ -90,11 +114,20 @@ impl ResNetClassifier {
         let FitConfig { class_weights, loss, .. } = &self.config.training;
         let even = vec![1.0; self.config.network.classes];
         let loss = seafeats_loss(&logits, &targets, class_weights.as_ref().unwrap_or(&even), *loss)?;
-        self.trainer.step(&loss, labeled)
+        self.trainer.step(&loss, labeled.len())
     }
 
     /// One step on patches of one size and their class probabilities.
-    fn step_on_patches(&mut self, images: &[RgbImage], targets: Vec<f32>, dropout: &mut SeededRng) -> Result<()> {
+    fn step_on_patches<I: Borrow<RgbImage>>(
+        &mut self,
+        images: &[I],
+        targets: Vec<f32>,
+        dropout: &mut SeededRng,
+    ) -> Result<()> {
+        let share = |(index, target)| target * self.config.training.weight(index % self.config.network.classes);
+        if targets.iter().enumerate().map(share).all(|share: f32| share == 0.0) {
+            return Ok(());
+        }
         let pixels = self.pixels(images)?;
         let targets = Tensor::from_vec(targets, ((), self.config.network.classes), pixels.device());
         let targets = targets.and_then(|targets| targets.to_dtype(pixels.dtype())).map_err(Error::model)?;
@@ -106,94 +139,16 @@ impl ResNetClassifier {
         self.trainer.step(&loss, images.len())
     }
 
-    /// The order of an epoch. A last batch of one sample, where others have more, is left out: it has hardly any
-    /// statistics to normalise by.
+    /// The order of an epoch.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        let batch = self.config.training.batch;
-        let mut batches = batch_indices(len, batch, seed, false)?;
-        if batch > 1 && batches.len() > 1 && batches.last().is_some_and(|batch| batch.len() == 1) {
-            batches.pop();
-        }
-        Ok(BatchPlan { batches, seed })
-    }
-}
-
-/// Checks that there is a label for every cell of a photograph.
-fn check_grid(image: &RgbImage, side: u32, labels: &LabelMap, name: impl Fn() -> Result<String>) -> Result<()> {
-    let grid = cell_grid(Size::of(image), side).map_err(|error| match (error, name()) {
-        (Error::InvalidInput { reason, .. }, Ok(name)) => Error::input(name, reason),
-        (error, _) => error,
-    })?;
-    let actual = Size::of_map(labels);
-    if grid == actual { Ok(()) } else { grid.expect(&format!("labels of cells of {}", name()?), actual) }
-}
-
-/// Cells of photographs with a label each, cut out when they are asked for.
-struct LabeledCells<'a> {
-    photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
-    labels: &'a [LabelMap],
-    cells: Vec<LabeledCell>,
-    /// Pixels along a cell.
-    side: u32,
-    classes: usize,
-}
-
-struct LabeledCell {
-    photograph: usize,
-    row: usize,
-    column: usize,
-    class: ClassId,
-}
-
-impl<'a> LabeledCells<'a> {
-    /// `labels` are a map per photograph.
-    fn new(
-        photographs: &'a dyn Dataset<Item = LabeledPhotograph>,
-        labels: &'a [LabelMap],
-        (side, classes): (u32, usize),
-    ) -> Self {
-        let of_one = |(photograph, labels): (usize, &'a LabelMap)| {
-            let cell = move |((row, column), &class)| LabeledCell { photograph, row, column, class };
-            labels.indexed_iter().map(cell).filter(|cell| cell.class != UNLABELED)
-        };
-        let cells = labels.iter().enumerate().flat_map(of_one).collect();
-        Self { photographs, labels, cells, side, classes }
-    }
-
-    fn cell(&self, index: usize) -> Result<&LabeledCell> {
-        let len = self.cells.len();
-        self.cells.get(index).ok_or_else(|| Error::IndexOutOfRange { what: "the cells".into(), index, len })
-    }
-}
-
-impl Dataset for LabeledCells<'_> {
-    type Item = LabeledPatch;
-
-    fn len(&self) -> usize {
-        self.cells.len()
-    }
-
-    fn get(&self, index: usize) -> Result<LabeledPatch> {
-        let &LabeledCell { photograph, row, column, class } = self.cell(index)?;
-        let image = self.photographs.get(photograph)?.image;
-        check_grid(&image, self.side, &self.labels[photograph], || self.photographs.name(photograph))?;
-        let whole = whole_cells(&image, self.side)?;
-        let (x, y) = (column as u32 * self.side, row as u32 * self.side);
-        let image = Rect { x, y, width: self.side, height: self.side }.crop(&whole);
-        let mut target = Array1::zeros(self.classes);
-        target[usize::from(class)] = 1.0;
-        Ok(LabeledPatch { image, target })
-    }
-
-    fn name(&self, index: usize) -> Result<String> {
-        let LabeledCell { photograph, row, column, .. } = self.cell(index)?;
-        Ok(format!("{}_{row}_{column}", self.photographs.name(*photograph)?))
+        Ok(BatchPlan::of_epoch(batch_indices(len, self.config.training.batch, seed, false)?, seed))
     }
 }
 
 impl TrainGridClassifier for ResNetClassifier {
     /// [`Cells::Pooled`] makes steps of photographs (those of a batch that differ in size make steps of their own),
-    /// [`Cells::Cut`] of cells of any photographs, which are decoded anew for every cell and augmented.
+    /// [`Cells::Cut`] of cells of any photographs, which are augmented; photographs of up to 512 MiB stay in memory
+    /// meanwhile, others are decoded anew for every cell.
     fn fit_epoch(
         &mut self,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
@@ -207,7 +162,7 @@ impl TrainGridClassifier for ResNetClassifier {
         }
         let loader = self.config.training.loader;
         let plan = self.plan(photographs.len(), seed)?;
-        self.start_epoch();
+        self.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let side = self.config.network.cells.side() as u32;
         let load = |index: usize, _| {
@@ -230,9 +185,14 @@ impl TrainGridClassifier for ResNetClassifier {
 }
 
 impl TrainPatchClassifier for ResNetClassifier {
+    /// A last batch of one patch, where others have more, is left out: it has hardly any statistics to normalise by.
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
-        let plan = self.plan(patches.len(), seed)?;
-        self.start_epoch();
+        let mut plan = self.plan(patches.len(), seed)?;
+        let alone = |batches: &[Vec<usize>]| batches.last().is_some_and(|batch| batch.len() == 1);
+        if self.config.training.batch > 1 && plan.batches.len() > 1 && alone(&plan.batches) {
+            plan.batches.pop();
+        }
+        self.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let FitConfig { augmentation, loader, .. } = self.config.training.clone();
         let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);
@@ -245,7 +205,11 @@ impl TrainPatchClassifier for ResNetClassifier {
             if let Some(augmentation) = &augmentation {
                 image = augmentation.apply(&image, seed)?;
             }
-            Ok((patch_size.map_or(Ok(image.clone()), |size| resized(&image, size))?, target))
+            let sized = patch_size.map_or(Ok(Cow::Borrowed(&image)), |size| resized(&image, size))?;
+            if let Cow::Owned(sized) = sized {
+                image = sized;
+            }
+            Ok((image, target))
         };
         for_each_batch(&plan, loader, &load, |batch| {
             let size = Size::of(&batch[0].0);

@@ -5,6 +5,7 @@ use coral_core::Error;
 use super::config::ResNetConfig;
 use super::conv_norm::{ConvNorm, Mode};
 use crate::ops::{self, Window};
+use crate::train::STATE_PREFIXES;
 use crate::{Checkpoint, load};
 
 /// A residual network up to its last stage, with torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, …).
@@ -46,14 +47,14 @@ impl ResNet {
         Ok(Self { config: *config, stem, stages })
     }
 
-    /// Reads a checkpoint for inference; a classifier's `fc` is left out.
+    /// Reads a checkpoint for inference; heads, and what a training state holds beside weights, are left out.
     ///
     /// # Errors
     /// [`Error::Weights`] when the file holds another network, and those of [`load`].
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> coral_core::Result<Self> {
         let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
         let config = ResNetConfig::from_checkpoint(&checkpoint)?;
-        load(&checkpoint, device, &HEADS, |vb| Self::new(&config, &vb))
+        load(&checkpoint, device, &BESIDE_ENCODER, |vb| Self::new(&config, &vb))
     }
 
     /// The network's shape.
@@ -99,6 +100,9 @@ impl ResNet {
 
 /// What torchvision and the programs built on it put behind the last stage.
 pub(crate) const HEADS: [&str; 3] = ["fc.", "head.", "projector."];
+
+/// Heads, and what the state of a training holds beside weights.
+pub(super) const BESIDE_ENCODER: [&str; 5] = [HEADS[0], HEADS[1], HEADS[2], STATE_PREFIXES[0], STATE_PREFIXES[1]];
 
 #[derive(Debug, Clone)]
 struct Block {

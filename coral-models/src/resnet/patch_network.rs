@@ -9,8 +9,11 @@ use super::model::ResNet;
 use crate::layers::Linear;
 use crate::{Checkpoint, ops};
 
-/// Pixels of cells that go through the network at a time in inference: enough for every core, little memory.
-const INFERENCE_PIXELS: usize = 1 << 20;
+/// Pixels that go through the network at a time in inference: enough for every core, little memory.
+pub(super) const INFERENCE_PIXELS: usize = 1 << 20;
+
+/// Widest layer of a head, far beyond any network.
+pub(super) const LARGEST_WIDTH: usize = 1 << 16;
 
 /// A residual network with a head that classifies patches, or the cells of a grid over a photograph.
 ///
@@ -107,8 +110,8 @@ impl PatchNetworkConfig {
             return Err(Error::parameter("classes", format!("{}; expected 2 to 255", self.classes)));
         }
         if let Some(HiddenLayer { width, dropout, .. }) = self.hidden {
-            if width == 0 {
-                return Err(Error::parameter("hidden.width", "expected at least 1"));
+            if !(1..=LARGEST_WIDTH).contains(&width) {
+                return Err(Error::parameter("hidden.width", format!("{width}; expected 1 to {LARGEST_WIDTH}")));
             }
             if !(0.0..1.0).contains(&dropout) {
                 return Err(Error::parameter("hidden.dropout", format!("{dropout}; expected 0 to below 1")));

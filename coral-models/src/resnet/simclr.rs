@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -9,13 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ResNetConfig;
 use super::conv_norm::Mode;
+use super::files;
 use super::model::ResNet;
+use super::patch_network::LARGEST_WIDTH;
 use crate::layers::Linear;
 use crate::train::{
-    Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices,
-    expect_same_settings, for_each_batch, nt_xent,
+    Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
+    nt_xent,
 };
-use crate::{Checkpoint, Fresh, Normalization, Parameters, images_to_tensor, ops};
+use crate::weights::write_safetensors;
+use crate::{Checkpoint, Normalization, Parameters, images_to_tensor, ops};
 
 /// Settings of [`SimClr`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,9 +112,7 @@ impl SimClr {
     /// [`Error::Weights`] when the encoder is another; [`Error::InvalidParameter`] as for [`new`](Self::new).
     pub fn with_encoder(config: SimClrConfig, checkpoint: &Checkpoint, seed: u64, device: &Device) -> Result<Self> {
         Self::validate(&config)?;
-        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
-        let fresh = Fresh { prefixes: &["projector."], seed, ignore: &super::model::HEADS };
-        let built = Parameters::load_partly(&checkpoint, device, fresh, |vb| Network::new(&config, &vb))?;
+        let built = files::with_encoder(checkpoint, ("projector.", seed), device, |vb| Network::new(&config, &vb))?;
         Self::of(config, built)
     }
 
@@ -120,17 +122,17 @@ impl SimClr {
     /// [`Error::Weights`] when the checkpoint is of another network.
     pub fn load(config: SimClrConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         Self::validate(&config)?;
-        let checkpoint = checkpoint.clone().with_torchvision_resnet_names()?;
-        let built =
-            Parameters::load(&checkpoint, device, &["optimizer/", "average/"], |vb| Network::new(&config, &vb))?;
+        let built = files::load(checkpoint, device, |vb| Network::new(&config, &vb))?;
         Self::of(config, built)
     }
 
     fn validate(config: &SimClrConfig) -> Result<()> {
         config.resnet.validate()?;
         config.augmentation.validate()?;
-        if config.projection == 0 {
-            return Err(Error::parameter("projection", "expected at least 1"));
+        config.loader.validate()?;
+        if !(1..=LARGEST_WIDTH).contains(&config.projection) {
+            let reason = format!("{}; expected 1 to {LARGEST_WIDTH}", config.projection);
+            return Err(Error::parameter("projection", reason));
         }
         if !(config.temperature > 0.0 && config.temperature.is_finite()) {
             return Err(Error::parameter("temperature", format!("{}; expected above 0", config.temperature)));
@@ -158,14 +160,16 @@ impl SimClr {
             return Err(Error::input("images", format!("expected at least 2, got {}", images.len())));
         }
         let batch = self.config.batch.min(images.len());
-        let plan = BatchPlan { batches: batch_indices(images.len(), batch, seed, true)?, seed };
+        let plan = BatchPlan::of_epoch(batch_indices(images.len(), batch, seed, true)?, seed);
         let SimClrConfig { augmentation, loader, .. } = self.config.clone();
         let load = |index: usize, seed: u64| -> Result<[RgbImage; 2]> {
             let image = images.get(index)?;
             let view = |which: u64| augmentation.apply(&image, coral_core::SeededRng::stream(seed, which).bits());
             Ok([view(0)?, view(1)?])
         };
-        self.trainer.start_epoch();
+        self.trainer.start_epoch()?;
+        // What is frozen by now is computed without a record.
+        self.network = self.trainer.parameters().build(|vb| Network::new(&self.config, &vb))?;
         for_each_batch(&plan, loader, &load, |views| {
             let (first, second): (Vec<_>, Vec<_>) = views.into_iter().map(|[first, second]| (first, second)).unzip();
             self.step(&first, &second).map(drop)
@@ -173,7 +177,8 @@ impl SimClr {
         self.trainer.finish_epoch()
     }
 
-    /// One step on two views of each of N images, N at least 2; gives the loss before it.
+    /// One step on two views of each of N images, N at least 2; gives the loss before it. Such steps make an epoch of
+    /// their own, which [`Trainer::finish_epoch`] of [`trainer_mut`](Self::trainer_mut) ends.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when there are fewer than two images; [`Error::ShapeMismatch`] when views differ in number
@@ -204,18 +209,29 @@ impl SimClr {
         &self.config
     }
 
+    /// What trains the network: its weights, optimiser and schedule.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]), end one made of single steps or the like.
+    pub fn trainer_mut(&mut self) -> &mut Trainer {
+        &mut self.trainer
+    }
+
     /// The weights of encoder and projection head.
     pub fn parameters(&self) -> &Parameters {
         self.trainer.parameters()
     }
 
-    /// Writes the weights to a `safetensors` file, which [`ResNetClassifier::with_encoder`](crate::ResNetClassifier)
-    /// starts from.
+    /// Writes the weights (the averages, where the training keeps such) to a `safetensors` file, which
+    /// [`ResNetClassifier::with_encoder`](crate::ResNetClassifier) starts from.
     ///
     /// # Errors
     /// Those of [`Parameters::save`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.trainer.parameters().save(path)
+        let about = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        write_safetensors(path.as_ref(), &self.trainer.best_tensors()?, &about)
     }
 
     /// Writes the state of the training, so that [`resume`](Self::resume) goes on as if nothing had happened.
@@ -232,11 +248,9 @@ impl SimClr {
     /// Those of [`Trainer::resume`], and [`Error::Format`] naming the setting that was another (but for the loader's,
     /// which change nothing in the result); nothing is changed then.
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        let (path, ours) = (path.as_ref(), &self.config);
-        let (_, extra) = self.trainer.resume_if(path, |(theirs, _): &(SimClrConfig, T)| {
-            expect_same_settings(path, &SimClrConfig { loader: ours.loader, ..theirs.clone() }, ours)
-        })?;
-        Ok(extra)
+        let ours = &self.config;
+        let take_over = |theirs| SimClrConfig { loader: ours.loader, ..theirs };
+        files::resume(&mut self.trainer, path.as_ref(), ours, take_over)
     }
 }
 

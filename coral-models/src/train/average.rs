@@ -85,7 +85,9 @@ impl ExponentialAverage {
         let steps = self.steps as f64;
         let warm = if self.config.warmup { (1.0 + steps) / (10.0 + steps) } else { 1.0 };
         let share = 1.0 - self.config.decay.min(warm);
-        for (name, variable) in self.averaged(parameters) {
+        // Weights that were frozen since go on drawing their averages near.
+        let rested = parameters.frozen().filter(|(name, _)| self.averages.contains_key(*name)).collect::<Vec<_>>();
+        for (name, variable) in self.averaged(parameters).chain(rested) {
             match self.averages.get_mut(name) {
                 Some(average) => approach(average, variable, share).map_err(Error::model)?,
                 None => _ = self.averages.insert(name.to_owned(), copied(variable)?),
@@ -145,7 +147,7 @@ impl ExponentialAverage {
         write_safetensors(path.as_ref(), &self.tensors(parameters)?, &about)
     }
 
-    fn tensors(&self, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
+    pub(super) fn tensors(&self, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
         self.expect_unswapped()?;
         let mut tensors = parameters.tensors();
         tensors.extend(self.averages.iter().map(|(name, average)| (name.clone(), average.clone())));
@@ -297,6 +299,18 @@ mod tests {
         assert!(average.update(&other).is_err());
         average.averages.remove("b");
         assert_eq!(average.swap(&other).unwrap_err().to_string(), "a: expected shape [2], got [3]");
+    }
+
+    #[test]
+    fn averages_approach_weights_that_were_frozen_since() {
+        let (mut parameters, _) = Parameters::create(0, &Device::Cpu, network).unwrap();
+        let config = AverageConfig { decay: 0.5, warmup: false, average_buffers: false };
+        let mut average = ExponentialAverage::new(config, &parameters).unwrap();
+        set(&parameters, 1.0);
+        average.update(&parameters).unwrap();
+        parameters.freeze(|name| name == "a");
+        average.update(&parameters).unwrap();
+        assert_eq!(values(&average.build(&parameters, network).unwrap()), [0.75, 0.75, 1.0]);
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use coral_core::{Result, SeededRng};
+use coral_core::{Error, Result, SeededRng};
 use serde::{Deserialize, Serialize};
 
 /// The samples of one epoch.
@@ -16,12 +16,38 @@ pub struct BatchPlan {
 
 /// How [`for_each_batch`] loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
     /// Threads that load; 0 loads on the calling thread, one batch at a time.
     pub workers: usize,
     /// Batches that may lie ready, or be under way, besides the one in use.
     pub prefetch: usize,
+}
+
+impl BatchPlan {
+    /// The batches of an epoch. The seeds of its samples come from other random numbers than those that are drawn from
+    /// `seed` itself, such as the order.
+    pub(crate) fn of_epoch(batches: Vec<Vec<usize>>, seed: u64) -> Self {
+        const SAMPLES: u64 = u64::MAX - 1;
+        Self { batches, seed: SeededRng::stream(seed, SAMPLES).bits() }
+    }
+}
+
+impl LoaderConfig {
+    /// Most threads, and most batches ahead.
+    const LARGEST: usize = 1 << 10;
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let fields = [("workers", self.workers), ("prefetch", self.prefetch)];
+        match fields.into_iter().find(|(_, count)| *count > Self::LARGEST) {
+            Some((name, count)) => Err(Error::parameter(name, format!("{count}; expected at most {}", Self::LARGEST))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for LoaderConfig {
@@ -34,11 +60,12 @@ impl Default for LoaderConfig {
 ///
 /// `load(index, seed)` makes one sample; its seed depends on the plan's seed and the sample's place in the plan alone, so
 /// that neither the number of workers nor their speed changes what is trained on. `use_batch` runs on the calling
-/// thread. The first error, of `load` in the plan's order or of `use_batch`, ends the epoch: workers finish the sample
-/// they are at and stop.
+/// thread. A thread of a rayon pool loads by itself, whatever the config says: it would keep the pool from what workers
+/// ask of it while it waits for them. The first error, of `load` in the plan's order or of `use_batch`, ends the epoch:
+/// workers finish the sample they are at and stop.
 ///
 /// # Errors
-/// Those of `load` and `use_batch`.
+/// Those of `load`, `use_batch` and [`LoaderConfig::validate`].
 ///
 /// # Panics
 /// When `load` or `use_batch` does, with the same payload.
@@ -61,9 +88,10 @@ pub fn for_each_batch<T: Send>(
     load: &(dyn Fn(usize, u64) -> Result<T> + Sync),
     mut use_batch: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
+    config.validate()?;
     let seed = |place: usize| SeededRng::stream(plan.seed, place as u64).bits();
     let order: Vec<usize> = plan.batches.iter().flatten().copied().collect();
-    if config.workers == 0 {
+    if config.workers == 0 || rayon::current_thread_index().is_some() {
         let mut place = 0;
         for batch in &plan.batches {
             let samples =
@@ -184,7 +212,6 @@ impl<T> Drop for StopOnDrop<'_, T> {
 mod tests {
     use super::*;
     use crate::batch_indices;
-    use coral_core::Error;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -217,8 +244,48 @@ mod tests {
         seeds.sort_unstable();
         seeds.dedup();
         assert_eq!(seeds.len(), 37);
-        for (workers, prefetch) in [(1, 0), (1, 3), (4, 0), (4, 2), (64, usize::MAX)] {
+        for (workers, prefetch) in [(1, 0), (1, 3), (4, 0), (4, 2), (64, 1000)] {
             assert_eq!(run(workers, prefetch), alone, "{workers} workers, prefetch {prefetch}");
+        }
+    }
+
+    #[test]
+    fn threads_of_a_pool_do_not_wait_for_others() {
+        // Waiting for workers that wait for the pool, all of its threads would wait for ever.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let seen = pool.install(|| {
+            let caller = std::thread::current().id();
+            let mut seen = Vec::new();
+            let load = |index: usize, _| Ok((index, std::thread::current().id() == caller));
+            for_each_batch(&plan(9, 4), LoaderConfig { workers: 2, prefetch: 1 }, &load, |batch| {
+                seen.extend(batch);
+                Ok(())
+            })
+            .unwrap();
+            seen
+        });
+        assert!(seen.len() == 9 && seen.iter().all(|(_, by_caller)| *by_caller));
+    }
+
+    #[test]
+    fn unusable_settings_are_named() {
+        let many = LoaderConfig { workers: 1 << 20, prefetch: 2 };
+        let error = for_each_batch(&plan(3, 2), many, &|index, _| Ok(index), |_| Ok(())).unwrap_err().to_string();
+        assert_eq!(error, "invalid parameter `workers`: 1048576; expected at most 1024");
+        assert!(serde_json::from_str::<LoaderConfig>(r#"{"worker": 3}"#).is_err());
+    }
+
+    #[test]
+    fn samples_have_random_numbers_of_their_own() {
+        let plan = BatchPlan::of_epoch(vec![vec![0], vec![1]], 5);
+        let mut seeds = vec![];
+        for_each_batch(&plan, LoaderConfig { workers: 0, prefetch: 0 }, &|_, seed| Ok(seed), |batch| {
+            seeds.extend(batch);
+            Ok(())
+        })
+        .unwrap();
+        for stream in [0, 1, u64::MAX] {
+            assert!(!seeds.contains(&SeededRng::stream(5, stream).bits()));
         }
     }
 

@@ -20,6 +20,7 @@ mod testing;
 mod trainer;
 mod update;
 
+pub(crate) use augmentation::check_size;
 pub use augmentation::{Augmentation, ChannelShift, ColorJitter, GaussianBlur, RandomCrop};
 pub use average::{AverageConfig, ExponentialAverage};
 pub use batches::{BatchPlan, LoaderConfig, for_each_batch};
@@ -35,4 +36,5 @@ pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
 pub(crate) use settings::expect_same_settings;
-pub use trainer::{Trainer, TrainerConfig};
+pub(crate) use state::STATE_PREFIXES;
+pub use trainer::{Monitor, Trainer, TrainerConfig};

@@ -7,6 +7,9 @@ use coral_core::{Error, Result};
 
 use super::stored::StoredTensor;
 
+/// A field in the metadata of files whose names are a network's own, whatever they start with.
+pub(super) const FINAL_NAMES: &str = "coral_names_are_final";
+
 /// Named tensors in a file, read when they are asked for.
 ///
 /// The file stays mapped into memory as long as the checkpoint lives, so opening
@@ -43,16 +46,21 @@ impl Checkpoint {
     ///   dict that holds one under a key such as `state_dict` or `model`, or a TorchScript program, whose weights are
     ///   read and whose code is not,
     /// - folders as model hubs have them, with `model.safetensors` or `pytorch_model.bin`, whole or in
-    ///   shards with an index.
+    ///   shards with an index, or with the same of `open_clip`.
     ///
     /// When every name starts with `module.`, `model.` or `_orig_mod.`, which training programs
-    /// put in front, the names are given without it.
+    /// put in front, the names are given without it, unless [`Parameters::save`](crate::Parameters::save) or the like
+    /// wrote the file.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is truncated, or
     /// something else than a checkpoint. Both tell where CoralSCOP's authors publish theirs if the name is like it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_as_named(path.as_ref()).map(Self::without_wrapper_prefixes)
+        let checkpoint = Self::open_as_named(path.as_ref())?;
+        match checkpoint.metadata.contains_key(FINAL_NAMES) {
+            true => Ok(checkpoint),
+            false => Ok(checkpoint.without_wrapper_prefixes()),
+        }
     }
 
     /// [`Checkpoint::open`], but names stay as they are.

@@ -14,8 +14,14 @@ use super::{safetensors, torch};
 pub(super) type Contents = (BTreeMap<String, StoredTensor>, BTreeMap<String, String>);
 
 /// The files of a model folder, the preferred first.
-const FOLDER_FILES: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const FOLDER_FILES: [&str; 6] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+];
 
 /// Reads a checkpoint's list of tensors, from a file or a folder.
 pub(super) fn read(path: &Path) -> Result<Contents> {
@@ -75,11 +81,13 @@ fn read_shards(index: &Path) -> Result<Contents> {
     let (mut tensors, mut metadata) = (BTreeMap::new(), BTreeMap::new());
     for file in files {
         let (shard, about) = read_file(&index.with_file_name(file))?;
-        tensors.extend(shard);
+        // Others in it are another shard's, or nobody's.
+        let assigned = |name: &str| map.get(name).and_then(|file| file.as_str()) == Some(file);
+        tensors.extend(shard.into_iter().filter(|(name, _)| assigned(name)));
         metadata.extend(about);
     }
     match map.keys().find(|name| !tensors.contains_key(*name)) {
-        Some(name) => Err(malformed(format!("weight_map names the tensor `{name}`, which the shards do not hold"))),
+        Some(name) => Err(malformed(format!("weight_map names the tensor `{name}`, which its shard does not hold"))),
         None => Ok((tensors, metadata)),
     }
 }

@@ -140,9 +140,6 @@ fn state_dicts<'a>(
         }
     }
     let direct = named().filter(|&(_, value)| is_tensor(pickle, value)).collect::<Vec<_>>();
-    if !direct.is_empty() {
-        return Ok(vec![(String::new(), direct)]);
-    }
     let mut nested = Vec::new();
     if depth > 0 {
         for (name, value) in named() {
@@ -151,7 +148,12 @@ fn state_dicts<'a>(
             }
         }
     }
-    Ok(nested)
+    // A few numbers of a training may lie beside the dict of the network.
+    nested.retain(|(_, entries)| entries.len() > direct.len());
+    match nested.is_empty() && !direct.is_empty() {
+        true => Ok(vec![(String::new(), direct)]),
+        false => Ok(nested),
+    }
 }
 
 pub(super) fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
@@ -276,6 +278,28 @@ mod tests {
         bytes.push(b'.');
         let pickle = Pickle::parse(&bytes).unwrap();
         assert!(state_dict(&pickle, pickle.root(), DEPTH).unwrap_err().contains("holds no tensors"));
+    }
+
+    #[test]
+    fn the_larger_dict_is_the_network() {
+        const TENSOR: &str = "ctorch._utils\n_rebuild_tensor_v2\n)R";
+        let entry = |name: &str, value: &str| {
+            let name = [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes()].concat();
+            [&name[..], value.as_bytes(), b"s"].concat()
+        };
+        let names = |entries: &[&[u8]]| {
+            let bytes = [b"}", &entries.concat()[..], b"."].concat();
+            let pickle = Pickle::parse(&bytes).unwrap();
+            let found = state_dict(&pickle, pickle.root(), DEPTH).unwrap();
+            found.into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        let inner = |count: usize| {
+            let entries: Vec<_> = (0..count).flat_map(|i| entry(&format!("w{i}"), TENSOR)).collect();
+            let start = [b"X", &7u32.to_le_bytes()[..], b"encoder", b"}"].concat();
+            [&start[..], &entries, b"s"].concat()
+        };
+        assert_eq!(names(&[&entry("best_loss", TENSOR), &inner(2)]), ["w0", "w1"]);
+        assert_eq!(names(&[&entry("a", TENSOR), &entry("b", TENSOR), &inner(2)]), ["a", "b"]);
     }
 
     #[test]

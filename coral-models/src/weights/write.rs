@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor};
 use coral_core::{Error, Result, write_atomically};
 use safetensors::Dtype;
 
+use super::checkpoint::FINAL_NAMES;
 use super::safetensors::{Entry, expect_extension, write_header};
 
 /// Writes named tensors of f32 or f64 to a `safetensors` file, which appears whole or not at all.
@@ -31,6 +32,8 @@ pub(crate) fn write_safetensors(
     }
     // The widest type first, so that every tensor is aligned.
     typed.sort_by_key(|(_, _, dtype)| Reverse(dtype.bitsize()));
+    let mut about = about.clone();
+    about.insert(FINAL_NAMES.to_owned(), "true".to_owned());
     write_atomically(path, |out| {
         let entries = typed.iter().map(|(name, tensor, dtype)| Entry {
             name: (*name).clone(),
@@ -38,7 +41,7 @@ pub(crate) fn write_safetensors(
             shape: tensor.dims().to_vec(),
             byte_len: tensor.elem_count() * dtype.bitsize() / 8,
         });
-        write_header(out, entries, about)?;
+        write_header(out, entries, &about)?;
         typed.iter().try_for_each(|(_, tensor, _)| write_values(out, tensor))
     })
 }

@@ -108,7 +108,8 @@ fn training_gives_the_published_gradients_and_statistics() -> TestResult {
 }
 
 /// Running statistics after one pass in training mode. Cases whose statistics count no batch were written before the
-/// pass (they equal the weights, which PyTorch's own do not): of those nothing but that can be checked.
+/// pass (they equal the weights, which PyTorch's own do not): of those nothing but that can be checked, and the unit
+/// tests of batch normalisation hold the rest.
 fn compare_buffers(case: &GoldenCase, parameters: &Parameters, checkpoint: &Checkpoint) -> TestResult {
     let names = case.tensor_names()?;
     let buffers = || names.iter().filter_map(|name| Some((name, name.strip_prefix("after_train_forward/")?)));
@@ -200,7 +201,8 @@ fn optimizers_take_the_published_steps() -> TestResult {
             let (expected, before) = (case.f32(tensor)?, list(&checkpoint.tensor(parameter, &Device::Cpu)?)?);
             assert_ne!(ours, before, "{tensor} did not move");
             checked += 1;
-            // Like the statistics, written before the first step: only the losses tell of the steps then.
+            // Like the statistics, written before the first step: the losses tell of the steps then, and the optimisers'
+            // unit tests.
             if expected.iter().eq(&before) {
                 continue;
             }

@@ -127,8 +127,9 @@ pub(super) fn unescape(text: &str) -> String {
 /// Replaces references that end in a semicolon, and names written in capitals: `&EACUTE;`.
 pub(super) fn unescape_marked(text: &str) -> String {
     replace(text, |reference| {
-        let (inner, _) = reference.split_once(';').filter(|(inner, _)| inner.len() <= 32)?;
-        let taken = inner.len() + 1;
+        // No further than the longest name: a text may hold any number of ampersands.
+        let end = reference.bytes().take(33).position(|byte| byte == b';')?;
+        let (inner, taken) = (&reference[..end], end + 1);
         if let Some(number) = inner.strip_prefix('#') {
             let (character, read) = numeric(&format!("{number};"))?;
             return (read == taken).then_some((character, taken));

@@ -10,9 +10,22 @@ const TILE: usize = 1 << 20;
 /// Most positions of a tile, so that their outputs are still cached when what follows comes.
 const POSITIONS: usize = 1024;
 
+/// Positions of a tile, each of which is a sum of its own.
 fn tile(positions: usize, inner: usize) -> usize {
     let share = positions.div_ceil(rayon::current_num_threads());
-    (TILE / inner.max(1)).clamp(1, POSITIONS).min(share.max(1))
+    largest_tile(inner).min(share.max(1))
+}
+
+fn largest_tile(inner: usize) -> usize {
+    (TILE / inner.max(1)).clamp(1, POSITIONS)
+}
+
+/// How many parts a sum of `values` values over positions is cut into: as many for any number of threads, so that
+/// rounding does not depend on it, few where each part's sum takes much memory, and none too small to be worth it.
+fn parts(positions: usize, values: usize) -> usize {
+    const POSITIONS: usize = 256;
+    const VALUES: usize = 1 << 22;
+    (positions / POSITIONS).min((VALUES / values.max(1)).max(8)).clamp(2, 64)
 }
 
 /// out×in×h×w weights as out×(h·w·in), as a gathered patch lies.
@@ -75,10 +88,10 @@ pub(super) fn convolve<T: Real>(
 pub(super) fn weight_gradient<T: Real>(geometry: &Geometry, values: &[T], gradient: &[T]) -> Vec<T> {
     let (inner, positions) = (geometry.patch(), geometry.positions());
     let channels = gradient.len() / positions;
-    let share = positions.div_ceil(rayon::current_num_threads());
-    let tile = tile(positions, inner);
+    let share = positions.div_ceil(parts(positions, channels * inner));
+    let tile = largest_tile(inner);
     let direct = geometry.window == Window::square(1, 1, 0);
-    // One sum per thread, added in order afterwards.
+    // One sum per part, added in order afterwards.
     let sums: Vec<Vec<T>> = (0..positions.div_ceil(share))
         .into_par_iter()
         .map(|part| {
@@ -166,7 +179,7 @@ pub(super) fn input_gradient<T: Real>(geometry: &Geometry, weight: &[T], gradien
     result.par_chunks_mut(band * line).enumerate().for_each_init(Scratch::default, |scratch, (index, band_of)| {
         let first = index * band;
         for phase in phases.iter().filter(|phase| !phase.shifts.is_empty()) {
-            phase.add(geometry, gradient, scratch, first, band_of);
+            phase.add(geometry, gradient, scratch, (first, band_of));
         }
     });
     result
@@ -186,7 +199,7 @@ impl<T> Default for Scratch<T> {
 
 impl<T: Real> Phase<T> {
     /// Writes this phase's positions of the lines from `first` on.
-    fn add(&self, geometry: &Geometry, gradient: &[T], scratch: &mut Scratch<T>, first: usize, band: &mut [T]) {
+    fn add(&self, geometry: &Geometry, gradient: &[T], scratch: &mut Scratch<T>, (first, band): (usize, &mut [T])) {
         let Geometry { height, width, channels, rows, columns, .. } = *geometry;
         let stride = geometry.window.stride;
         let out = gradient.len() / geometry.positions();
@@ -226,5 +239,57 @@ impl<T: Real> Phase<T> {
         for (&position, values) in scratch.positions.iter().zip(scratch.products.chunks_exact(channels)) {
             band[position * channels..][..channels].copy_from_slice(values);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::random;
+
+    fn values(shape: &[usize], seed: u64) -> Vec<f32> {
+        random(shape, seed).flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        for (window, shape, out) in [
+            (Window::square(3, 1, 1), (3, 33, 21, 7), 10),
+            (Window::square(3, 2, 1), (2, 65, 40, 16), 5),
+            (Window::square(1, 1, 0), (2, 30, 40, 24), 33),
+            (Window::square(7, 2, 3), (1, 50, 61, 3), 8),
+        ] {
+            let geometry = Geometry::new(window, shape).unwrap();
+            let [down, across] = window.kernel;
+            let x = values(&[shape.0, shape.1, shape.2, shape.3], 1);
+            let weight = values(&[out, shape.3, down, across], 2);
+            let gradient = values(&[geometry.positions(), out], 3);
+            let run = |threads: usize| {
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+                    let packed = pack(&weight, [out, shape.3, down * across]);
+                    let forward = convolve(&geometry, &x, &packed, &vec![0.0; out], |_| ());
+                    let of_weight = weight_gradient(&geometry, &x, &gradient);
+                    [forward, of_weight, input_gradient(&geometry, &weight, &gradient)]
+                })
+            };
+            let alone = run(1);
+            for threads in [2, 3, 7] {
+                for (which, (ours, expected)) in run(threads).iter().zip(&alone).enumerate() {
+                    assert!(ours == expected, "{window:?}, {which}, {threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_take_little_memory() {
+        assert_eq!([parts(1, 9), parts(600, 1 << 21), parts(100_000, 1 << 21), parts(100_000, 1 << 15)], [2, 2, 8, 64]);
+    }
+
+    #[test]
+    fn empty_images_are_refused() {
+        // The padding alone would have room for the window.
+        let window = Window { kernel: [2, 2], stride: 1, padding: 1 };
+        assert!(Geometry::new(window, (1, 4, 0, 3)).is_err() && Geometry::new(window, (1, 0, 4, 3)).is_err());
     }
 }

@@ -46,7 +46,7 @@ impl Geometry {
     pub(crate) fn new(window: Window, shape: (usize, usize, usize, usize)) -> Result<Self> {
         let (batch, height, width, channels) = shape;
         let [rows, columns] = window.output([height, width])?;
-        if batch == 0 || channels == 0 {
+        if batch * channels * height * width == 0 {
             candle_core::bail!("an image of {shape:?} values is empty");
         }
         Ok(Self { window, batch, height, width, channels, rows, columns })

@@ -146,18 +146,18 @@ impl CustomOp2 for Differentiable {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        fn both<T: Real>(geometry: &Geometry, [values, weight, gradient]: [&Tensor; 3]) -> Result<[Vec<T>; 2]> {
-            with_values([values, weight, gradient], |[values, weight, gradient]| {
-                [input_gradient(geometry, weight, gradient), weight_gradient(geometry, values, gradient)]
-            })
+        fn of_values<T: Real>(geometry: &Geometry, weight: &Tensor, gradient: &Tensor) -> Result<Vec<T>> {
+            with_values([weight, gradient], |[weight, gradient]| input_gradient(geometry, weight, gradient))
+        }
+        fn of_weight<T: Real>(geometry: &Geometry, values: &Tensor, gradient: &Tensor) -> Result<Vec<T>> {
+            with_values([values, gradient], |[values, gradient]| weight_gradient(geometry, values, gradient))
         }
         fn tensors<T: Real>(geometry: &Geometry, arguments: [&Tensor; 3]) -> Result<[Option<Tensor>; 2]> {
-            let [of_values, of_weight] = both::<T>(geometry, arguments)?;
-            let tensor = |list: Vec<T>, like: &Tensor| match like.track_op() {
-                true => Tensor::from_vec(list, like.shape(), like.device()).map(Some),
-                false => Ok(None),
-            };
-            Ok([tensor(of_values, arguments[0])?, tensor(of_weight, arguments[1])?])
+            let [values, weight, gradient] = arguments;
+            let tensor = |list: Vec<T>, like: &Tensor| Tensor::from_vec(list, like.shape(), like.device());
+            let first = values.track_op().then(|| tensor(of_values(geometry, weight, gradient)?, values));
+            let second = weight.track_op().then(|| tensor(of_weight(geometry, values, gradient)?, weight));
+            Ok([first.transpose()?, second.transpose()?])
         }
         let geometry = self.geometry(values.layout(), weight.layout())?;
         let [first, second] = by_type!(values.dtype(), tensors(&geometry, [values, weight, &gradient.contiguous()?]))?;

@@ -164,3 +164,53 @@ fn a_resumed_training_goes_on_as_if_uninterrupted() {
         assert_eq!(values(resumed.trainer().parameters()), values(straight.trainer().parameters()));
     }
 }
+
+/// Photographs, and how often one was asked for.
+struct Counted(Samples<LabeledPhotograph>, std::sync::atomic::AtomicUsize);
+
+impl Dataset for Counted {
+    type Item = LabeledPhotograph;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<LabeledPhotograph> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.get(index)
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        self.0.name(index)
+    }
+}
+
+#[test]
+fn photographs_are_decoded_once_for_all_their_cells() {
+    // One whose sides are no whole numbers of cells is resized once, too.
+    let samples = Counted(photographs(2, 4, Size { width: 50, height: 33 }), 0.into());
+    let labels = labels(&samples.0, as_they_are);
+    // Two loaders may ask for the same photograph at once.
+    let mut network = classifier(with_workers(config(2), 0));
+    assert_eq!(network.fit_epoch(&samples, &labels, 1).unwrap().samples, 4 * 6);
+    assert_eq!(samples.1.into_inner(), 4);
+}
+
+#[test]
+fn the_last_photograph_is_seen_too() {
+    let samples = photographs(2, 5, square(64));
+    let mut config = config(2);
+    (config.network.cells, config.training.batch) = (Cells::Pooled(1), 2);
+    let report = classifier(config).fit_epoch(&samples, &labels_of_cells(&samples, 32, as_they_are), 1).unwrap();
+    assert_eq!(report.samples, 5 * 4);
+}
+
+#[test]
+fn photographs_that_weigh_nothing_are_left_out() {
+    let samples = photographs(2, 5, square(64));
+    let mut config = config(2);
+    (config.network.cells, config.training.batch) = (Cells::Pooled(1), 1);
+    config.training.class_weights = Some(vec![1.0, 0.0]);
+    let report = classifier(config).fit_epoch(&samples, &labels_of_cells(&samples, 32, as_they_are), 1).unwrap();
+    assert_eq!(report.samples, 3 * 4);
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::{AverageConfig, Checkpoint, Mode, Parameters};
 use coral_core::{PatchClassifier, TrainPatchClassifier};
 
 #[test]
@@ -7,8 +8,8 @@ fn flat_colours_are_learnt() {
     let training = patches(3, 30);
     let seen: Vec<_> = (30..60).map(|index| flat(index % 3, square(16), index as u64)).collect();
     let before = network.classify(&seen).unwrap();
-    let reports: Vec<_> = (0..12).map(|seed| network.fit_epoch(&training, seed).unwrap()).collect();
-    let (first, last) = (reports[0], reports[11]);
+    let reports: Vec<_> = (0..32).map(|seed| network.fit_epoch(&training, seed).unwrap()).collect();
+    let (first, last) = (reports[0], reports[31]);
     assert!(last.loss < 0.3 * first.loss && last.samples == 30, "{first:?} {last:?}");
     assert_eq!(last.learning_rate, 1e-2);
     let after = network.classify(&seen).unwrap();
@@ -112,8 +113,133 @@ fn a_state_of_other_settings_changes_nothing() {
     assert!(change(&|c| c.training.batch = 7).ends_with("`config.training.batch`: 6, but this training has 7"));
     assert!(change(&|c| c.patch_size = Some(square(8))).contains("`config.patch_size`: null, but"));
     assert!(change(&|c| c.class_names = vec!["a".into(), "b".into()]).contains("`config.class_names`: [], but"));
-    assert!(change(&|c| c.training.trainer.learning_rate = 1.0).contains("`config.learning_rate`: 0.01, but"));
+    assert!(
+        change(&|c| c.training.trainer.learning_rate = 1.0)
+            .contains("`config.training.trainer.learning_rate`: 0.01, but")
+    );
     let mut same = classifier(config(2));
     assert!(text(same.resume::<String>(&path)).contains("field `extra`"));
     assert_eq!(same.resume::<u64>(&path).unwrap(), 0);
+}
+
+#[test]
+fn averages_are_what_classifies_and_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut settings = config(2);
+    settings.training.trainer.average = Some(AverageConfig { decay: 0.9, ..AverageConfig::default() });
+    let mut network = classifier(settings);
+    let samples = patches(2, 18);
+    network.fit_epoch(&samples, 1).unwrap();
+    let patch = [flat(1, square(16), 77)];
+    let averaged = network.classify(&patch).unwrap();
+    network.save(&path).unwrap();
+    let opened = ResNetClassifier::open(&path, &Device::Cpu).unwrap();
+    assert_eq!(opened.classify(&patch).unwrap(), averaged);
+    network.trainer().parameters().save(&path).unwrap();
+    let live = ResNetClassifier::load(config(2), &Checkpoint::open(&path).unwrap(), &Device::Cpu).unwrap();
+    assert_ne!(live.classify(&patch).unwrap(), averaged);
+    // While they are swapped in, they still are.
+    network.trainer_mut().swap_average().unwrap();
+    assert_eq!(network.classify(&patch).unwrap(), averaged);
+    assert!(text(network.fit_epoch(&samples, 2)).contains("swap back first"));
+    network.trainer_mut().swap_average().unwrap();
+    // An encoder from elsewhere is not averaged with the one before.
+    network.copy_encoder(live.trainer().parameters()).unwrap();
+    let tensors = network.trainer().best_tensors().unwrap();
+    let same = |name: &str| {
+        let values = |tensor: &crate::candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values(&tensors[name]) == values(live.trainer().parameters().get(name).unwrap())
+    };
+    assert!(tensors.keys().filter(|name| !name.starts_with("head.")).all(|name| same(name)));
+}
+
+#[test]
+fn frozen_parts_cost_nothing_and_keep_their_values() {
+    let mut network = classifier(config(2));
+    let samples = patches(2, 12);
+    let encoder = |network: &ResNetClassifier, statistics: bool| {
+        let mut values = values(network.trainer().parameters());
+        values.retain(|(name, _)| !name.starts_with("head.") && name.contains("running_") == statistics);
+        values
+    };
+    network.fit_epoch(&samples, 0).unwrap();
+    let before = [false, true].map(|statistics| encoder(&network, statistics));
+    network.trainer_mut().parameters_mut().freeze(|name| !name.starts_with("head."));
+    network.fit_epoch(&samples, 1).unwrap();
+    assert_eq!(
+        encoder(&network, false).iter().filter(|v| !v.0.contains("num_batches")).collect::<Vec<_>>(),
+        before[0].iter().filter(|v| !v.0.contains("num_batches")).collect::<Vec<_>>()
+    );
+    assert_ne!(encoder(&network, true), before[1], "statistics follow the batches");
+    let pixels = network.pixels(&samples.items.iter().map(|item| item.image.clone()).collect::<Vec<_>>()).unwrap();
+    let recorded =
+        |network: &ResNetClassifier| network.network.patch_features(&pixels, Mode::Train).unwrap().track_op();
+    assert!(!recorded(&network));
+    network.trainer_mut().parameters_mut().unfreeze(|_| true);
+    network.fit_epoch(&samples, 2).unwrap();
+    assert!(recorded(&network));
+    assert_ne!(encoder(&network, false), before[0]);
+}
+
+#[test]
+fn batches_that_weigh_nothing_are_left_out() {
+    let settings = |weights: &[f32]| {
+        let mut config = config(2);
+        (config.training.batch, config.training.running_statistics) = (1, true);
+        config.training.class_weights = Some(weights.to_vec());
+        config
+    };
+    let report = classifier(settings(&[0.0, 2.0])).fit_epoch(&patches(2, 7), 1).unwrap();
+    assert_eq!(report.samples, 3);
+    for (weights, expected) in [
+        (&[1.0][..], "`training.class_weights`: 1 weights for 2 classes"),
+        (&[1.0, -0.5], "expected finite weights of at least 0, got -0.5"),
+        (&[1.0, f32::NAN], "got NaN"),
+        (&[0.0, 0.0], "all are 0"),
+    ] {
+        let error = text(ResNetClassifier::new(settings(weights), 1, &Device::Cpu));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_validation_score_rules_the_schedule_and_the_end() {
+    use crate::{EarlyStoppingConfig, Goal, Monitor};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let mut settings = config(2);
+    let stopping = EarlyStoppingConfig { patience: 1, goal: Goal::Maximize, ..EarlyStoppingConfig::default() };
+    settings.training.trainer.early_stopping = Some(stopping);
+    assert!(text(ResNetClassifier::new(settings.clone(), 1, &Device::Cpu)).contains("`goal`"));
+    settings.training.trainer.monitor = Monitor::Validation;
+    let mut network = classifier(settings.clone());
+    let samples = patches(2, 6);
+    // Scores far below the first losses are progress all the same.
+    for (f1, stop) in [(0.25, false), (0.5, false), (0.375, true)] {
+        network.fit_epoch(&samples, 0).unwrap();
+        network.save_training(&path, &()).unwrap();
+        network = classifier(settings.clone());
+        network.resume::<()>(&path).unwrap();
+        assert!(text(network.fit_epoch(&samples, 1)).contains("waits for `judge`"));
+        network.trainer_mut().judge(f1).unwrap();
+        assert_eq!(network.trainer().should_stop(), stop);
+    }
+}
+
+#[test]
+fn encoders_are_read_from_states_of_trainings() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let mut settings = config(2);
+    settings.training.trainer.average = Some(AverageConfig::default());
+    let mut source = classifier(settings);
+    source.fit_epoch(&patches(2, 6), 1).unwrap();
+    source.save_training(&path, &()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let conv =
+        |parameters: &Parameters| parameters.get("conv1.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>();
+    let taken = ResNetClassifier::with_encoder(config(3), &checkpoint, 1, &Device::Cpu).unwrap();
+    assert_eq!(conv(taken.trainer().parameters()).unwrap(), conv(source.trainer().parameters()).unwrap());
+    crate::ResNet::load(&checkpoint, &Device::Cpu).unwrap();
 }

@@ -80,11 +80,12 @@ fn central(whole: Size, aspect: [f64; 2]) -> Rect {
     Rect { x: (whole.width - width) / 2, y: (whole.height - height) / 2, width, height }
 }
 
-pub(super) fn check_size(name: &str, size: Size) -> Result<()> {
-    if size.pixels() > 0 {
+pub(crate) fn check_size(name: &str, size: Size) -> Result<()> {
+    const MOST: u32 = 1 << 14;
+    if size.pixels() > 0 && size.width <= MOST && size.height <= MOST {
         return Ok(());
     }
-    Err(Error::parameter(name, format!("expected a size with pixels, got {size}")))
+    Err(Error::parameter(name, format!("expected a size with pixels, at most {MOST} a side, got {size}")))
 }
 
 /// A crop, a resize, flips and quarter turns, in this order.

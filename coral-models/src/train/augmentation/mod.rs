@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub use geometry::RandomCrop;
 
 use crate::resize::convolve_image;
-use geometry::{Geometry, check_size};
+use geometry::Geometry;
+pub(crate) use geometry::check_size;
 
 /// Random changes of a training image, each of them optional; the default changes nothing.
 ///
@@ -36,7 +37,7 @@ use geometry::{Geometry, check_size};
 /// Ranges, orders and roundings are torchvision's on Pillow images: colours are equal in every bit, blurred levels within
 /// one; random numbers are our own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Keeps a part of the image.
     pub crop: Option<RandomCrop>,
@@ -157,6 +158,7 @@ impl Augmentation {
     pub fn validate(&self) -> Result<()> {
         const PROBABILITY: [f64; 2] = [0.0, 1.0];
         const FACTOR: [f64; 2] = [0.0, f64::MAX];
+        const LARGEST_KERNEL: usize = (1 << 12) - 1;
         let probability = |name, value| check_range(name, [value, value], PROBABILITY);
         self.crop.map_or(Ok(()), |crop| crop.validate())?;
         self.resize.map_or(Ok(()), |size| check_size("resize", size))?;
@@ -179,8 +181,9 @@ impl Augmentation {
         if let Some(blur) = &self.blur {
             check_range("blur.sigma", blur.sigma, [f64::MIN_POSITIVE, f64::MAX])?;
             probability("blur.probability", blur.probability)?;
-            if blur.kernel % 2 == 0 {
-                return Err(Error::parameter("blur.kernel", format!("expected an odd number, got {}", blur.kernel)));
+            if blur.kernel % 2 == 0 || blur.kernel > LARGEST_KERNEL {
+                let reason = format!("expected an odd number of at most {LARGEST_KERNEL}, got {}", blur.kernel);
+                return Err(Error::parameter("blur.kernel", reason));
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use coral_core::{Error, Result};
 
 use super::targets::check_floating;
 use crate::ops::{IndexTargets, cross_entropy_sum};
+use crate::tensor::unit_rows;
 
 /// The contrastive loss of SimCLR (NT-Xent), as a scalar tensor: each of 2N embeddings has to tell its other view from
 /// all the rest.
@@ -41,16 +42,13 @@ pub fn nt_xent(features: &Tensor, temperature: f64) -> Result<Tensor> {
 }
 
 fn loss(features: &Tensor, rows: usize, temperature: f64) -> candle_core::Result<Tensor> {
-    // Below this a row counts as zeros: its direction would be noise, and the slope of the root infinite.
-    const LEAST_SQUARE: f64 = 1e-24;
-    let squares = features.sqr()?.sum_keepdim(1)?;
-    let present = squares.detach().ge(LEAST_SQUARE)?.to_dtype(features.dtype())?;
-    let lengths = ((&squares * &present)? + present.affine(-1.0, 1.0)?)?.sqrt()?;
-    let unit = features.broadcast_mul(&present)?.broadcast_div(&lengths)?;
+    let unit = unit_rows(features)?;
     let similarity = (unit.matmul(&unit.t()?)? / temperature)?;
-    // Far below any similarity, so that the exponential of a row with itself vanishes; also a number in half precision.
+    // Far below any similarity, so that the exponential of a row with itself vanishes.
+    let far = 2.0 / temperature + 200.0;
+    let far = if features.dtype() == DType::F16 { far.min(6e4) } else { far };
     let diagonal = Tensor::eye(rows, features.dtype(), features.device())?;
-    let logits = (similarity - (diagonal * (2.0 / temperature + 200.0).min(6e4))?)?;
+    let logits = (similarity - (diagonal * far)?)?;
     let indices = (0..rows).map(|row| ((row + rows / 2) % rows) as u32).collect();
     let targets = IndexTargets { indices, class_weights: vec![1.0; rows], smoothing: 0.0, scale: 1.0 / rows as f64 };
     cross_entropy_sum(&logits.unsqueeze(2)?, targets)
@@ -91,6 +89,17 @@ mod tests {
         let features = Tensor::new(&rows, &Device::Cpu).unwrap();
         let gradient = list(&gradient(&features, wrapped));
         assert!(gradient.iter().all(|v| v.is_finite()) && gradient[..2] == [0.0, 0.0] && gradient[2] != 0.0);
+    }
+
+    #[test]
+    fn no_row_is_its_own_partner_at_low_temperatures() {
+        let rows = [[1f32, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]];
+        let features = Tensor::new(&rows, &Device::Cpu).unwrap();
+        for temperature in [1e-2, 1e-6] {
+            let loss = nt_xent(&features, temperature).unwrap().to_scalar::<f32>().unwrap();
+            // Rows 0 and 2 have a cosine of 0 with their views and 0.8 with others; for rows 1 and 3 the view is nearest.
+            assert!((f64::from(loss) * temperature - 0.4).abs() < 1e-2, "{temperature}: {loss}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::softmax::log_softmax;
-use super::targets::{checked_weights, class_count, class_indices, probabilities};
+use super::targets::{checked_weights, class_count, class_indices, expect_sums_of_one, probabilities};
 use crate::ops::{IndexTargets, cross_entropy_sum};
 
 /// What the sum over all samples (or pixels) of a batch is divided by.
@@ -21,7 +21,7 @@ pub enum Reduction {
 
 /// Options of [`cross_entropy`] and [`soft_cross_entropy`]; the default is PyTorch's for class indices.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CrossEntropyConfig {
     /// One weight per class, at least 0; all 1 when absent.
     pub class_weights: Option<Vec<f32>>,
@@ -99,8 +99,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, config: &CrossEntropyCon
 /// the targets. With targets of 0 and 1 it equals [`cross_entropy`].
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when logits and targets do not fit, targets are no
-/// probabilities, or the mean has no weight. [`Error::InvalidParameter`] when the options do not fit the classes.
+/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when logits and targets do not fit, the targets of a sample are
+/// no probabilities with the sum 1, or the mean has no weight. [`Error::InvalidParameter`] when the options do not fit the classes.
 ///
 /// # Examples
 /// ```
@@ -119,6 +119,7 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor, config: &CrossEntro
     let classes = class_count(logits)?;
     let weights = config.checked(classes)?;
     let targets = probabilities(logits, targets)?;
+    expect_sums_of_one(&targets)?;
     let samples = logits.elem_count() / classes;
     soft_loss(logits, &targets, (&weights, samples), config)
 }

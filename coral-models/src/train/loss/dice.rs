@@ -3,7 +3,7 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::softmax::{sigmoid, softmax};
-use super::targets::{check_floating, class_count, class_indices, one_hot, probabilities};
+use super::targets::{check_floating, class_count, class_indices, one_hot, probabilities, where_labeled};
 
 /// What a Dice coefficient is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub enum DiceClasses {
 
 /// Options of [`dice_loss`]; the default is the published one of *The Point is the Mask*.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiceConfig {
     /// Added to numerator and denominator, at least 0; more than 0 for [`DiceClasses::All`].
     pub smooth: f64,
@@ -88,7 +88,7 @@ pub fn dice_loss(logits: &Tensor, targets: &Tensor, config: &DiceConfig) -> Resu
         };
         let hot = one_hot(&indices, logits)?;
         let dims = [batch, classes, logits.elem_count() / (batch * classes)];
-        let probabilities = softmax(&logits.reshape(&dims)?, 1)?;
+        let probabilities = softmax(&where_labeled(&logits.reshape(&dims)?, &hot)?, 1)?;
         let group = |per_image: Tensor| match config.scope {
             DiceScope::Image => Ok(per_image),
             DiceScope::Batch => per_image.sum_keepdim(0),
@@ -164,7 +164,7 @@ pub fn binary_dice_loss(logits: &Tensor, targets: &Tensor, smooth: f64) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, list, random};
+    use crate::gradient_check::{assert_gradient, gradient, list, random};
     use candle_core::DType;
 
     fn config(smooth: f64, scope: DiceScope, classes: DiceClasses) -> DiceConfig {
@@ -256,5 +256,18 @@ mod tests {
         assert!(binary_dice_loss(&logits, &ones, 0.0).is_err());
         assert!(binary_dice_loss(&logits, &ones.to_dtype(DType::U8).unwrap(), 1.0).is_ok());
         assert!(binary_dice_loss(&logits, &targets(), 1.0).is_err());
+    }
+
+    #[test]
+    fn unlabelled_pixels_do_not_count_whatever_they_hold() {
+        let logits = |odd: f64| Tensor::new(&[[[[0.5, odd, 1.0]], [[0.25, 1.0, -1.0]]]], &Device::Cpu).unwrap();
+        let targets = Tensor::new(&[[[1u8, 255, 0]]], &Device::Cpu).unwrap();
+        let run = |logits: &Tensor| {
+            let loss = |x: &Tensor| dice_loss(x, &targets, &DiceConfig::default()).map_err(candle_core::Error::wrap);
+            (list(&loss(logits).unwrap()), list(&gradient(logits, loss)))
+        };
+        let (loss, slopes) = run(&logits(f64::NAN));
+        assert_eq!((&loss, &slopes), (&run(&logits(0.0)).0, &run(&logits(0.0)).1));
+        assert!(loss[0].is_finite() && slopes[1] == 0.0 && slopes[4] == 0.0);
     }
 }

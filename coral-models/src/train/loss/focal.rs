@@ -3,11 +3,13 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::softmax::{log_softmax, softplus};
-use super::targets::{check_floating, checked_weights, class_count, class_indices, one_hot, probabilities};
+use super::targets::{
+    check_floating, checked_weights, class_count, class_indices, one_hot, probabilities, where_labeled,
+};
 
 /// Options of [`focal_loss`]; the default is the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct FocalConfig {
     /// The weight of positive targets, 0..=1; negative ones get the rest. 1 for both when absent.
     pub alpha: Option<f64>,
@@ -111,7 +113,7 @@ pub fn focal_cross_entropy(
     }
     let loss = || {
         let hot = one_hot(&indices, logits)?;
-        let logits = logits.reshape(hot.dims())?;
+        let logits = where_labeled(&logits.reshape(hot.dims())?, &hot)?;
         let log_probabilities = log_softmax(&logits, 1)?;
         // ln(1 − p) from the other classes' logits, since 1 − p itself vanishes where the target is predicted well.
         let nothing = if logits.dtype() == DType::F16 { -6e4 } else { -1e30 };
@@ -214,5 +216,18 @@ mod tests {
         let unlabelled = Tensor::new(&[255u8, 255], &Device::Cpu).unwrap();
         assert!(focal_cross_entropy(&logits, &unlabelled, None, 2.0).is_err());
         assert!(focal_cross_entropy(&logits, &unlabelled, None, f64::NAN).is_err());
+    }
+
+    #[test]
+    fn unlabelled_entries_do_not_count_whatever_they_hold() {
+        let logits = |odd: f32| Tensor::new(&[[0.5f32, -0.25], [odd, 1.0]], &Device::Cpu).unwrap();
+        let targets = Tensor::new(&[1u8, 255], &Device::Cpu).unwrap();
+        let run = |logits: &Tensor| {
+            let loss = |x: &Tensor| wrapped(focal_cross_entropy(x, &targets, None, 2.0));
+            (list(&loss(logits).unwrap()), list(&gradient(logits, loss)))
+        };
+        let (loss, slopes) = run(&logits(f32::NAN));
+        assert_eq!((&loss, &slopes), (&run(&logits(0.0)).0, &run(&logits(0.0)).1));
+        assert!(loss[0].is_finite() && slopes[2..] == [0.0, 0.0]);
     }
 }

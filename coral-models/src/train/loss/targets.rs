@@ -102,6 +102,27 @@ pub(super) fn probabilities(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
     Ok(targets)
 }
 
+/// Checks that the probabilities of all classes, dimension 1, have the sum 1.
+pub(super) fn expect_sums_of_one(targets: &Tensor) -> Result<()> {
+    let farthest = || targets.to_dtype(DType::F64)?.sum(1)?.affine(1.0, -1.0)?.abs()?.max_all()?.to_scalar::<f64>();
+    let farthest = farthest().map_err(Error::model)?;
+    let tolerance = if matches!(targets.dtype(), DType::F32 | DType::F64) { 1e-3 } else { 1e-2 };
+    match farthest <= tolerance {
+        true => Ok(()),
+        false => {
+            let reason =
+                format!("expected probabilities with the sum 1 over the classes, got one that is {farthest} off");
+            Err(Error::input("targets", reason))
+        }
+    }
+}
+
+/// N×C×S logits, 0 where `hot` of the same shape has no class: values there count nothing, even when they are no numbers.
+pub(super) fn where_labeled(logits: &Tensor, hot: &Tensor) -> candle_core::Result<Tensor> {
+    let labeled = hot.sum_keepdim(1)?.ne(0.0)?.broadcast_as(hot.shape())?.contiguous()?;
+    labeled.where_cond(logits, &logits.detach().zeros_like()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +150,11 @@ mod tests {
         assert!(class_indices(&zeros(&[1, 256]), &indices(&[0])).is_err());
         assert!(checked_weights(Some(&[1.0]), 2).is_err() && checked_weights(Some(&[1.0, f32::NAN]), 2).is_err());
         assert!(probabilities(&logits, &(zeros(&[2, 3]) + 2.0).unwrap()).is_err());
+        for value in [0.0, 1.0] {
+            let error = expect_sums_of_one(&(zeros(&[2, 3]) + value).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("with the sum 1 over the classes"), "{error}");
+        }
+        expect_sums_of_one(&(zeros(&[2, 3]) + 1.0 / 3.0).unwrap()).unwrap();
         assert!(probabilities(&logits, &(zeros(&[2, 3]) * f64::NAN).unwrap()).is_err());
     }
 }
