@@ -125,7 +125,7 @@ fn train<D: Dataset<Item = LabeledPhotograph>>(
     seaclip.save(arguments.out.join("seaclip.safetensors"))?;
     let supervised = experiment.supervised(&encoder)?;
 
-    let majority = ConstantClassifier::majority(&survey.train, survey.classes.num_ids())?;
+    let majority = ConstantClassifier::majority_of(survey.train_labels.iter().copied(), survey.classes.num_ids())?;
     let members: Vec<&dyn PatchClassifier> = vec![&seafeats, &seaclip];
     let ensemble = PatchEnsemble::new(members, Standardization::PerPatch)?;
     let mut methods: Vec<Method<'_>> =

@@ -231,8 +231,8 @@ impl SeaClip {
 
     /// Runs all epochs, from the first one set. `progress` counts epochs.
     ///
-    /// `observe` gets every epoch's number and report and the classifier after it, to save a checkpoint or to end the
-    /// training with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later
+    /// `observe` gets every epoch's number and report and the classifier after it, to validate it, to save a checkpoint or
+    /// to end the training with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later
     /// and sets `start_epoch` to the next epoch gets what an uninterrupted training gives.
     ///
     /// # Errors
@@ -242,7 +242,7 @@ impl SeaClip {
         model: &mut M,
         patches: &dyn Dataset<Item = LabeledPatch>,
         progress: &dyn Progress,
-        mut observe: impl FnMut(usize, &EpochReport, &M) -> Result<ControlFlow<()>>,
+        mut observe: impl FnMut(usize, &EpochReport, &mut M) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<EpochReport>> {
         let epochs = self.config.start_epoch..self.config.epochs;
         let mut reports = Vec::new();

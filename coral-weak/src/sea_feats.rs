@@ -99,8 +99,8 @@ impl SeaFeats {
 
     /// Runs all epochs, from the first one set, and labels anew for each by what the classifier sees by then.
     ///
-    /// `observe` gets every epoch and the classifier after it, to save a checkpoint or to end the training with
-    /// [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later and sets
+    /// `observe` gets every epoch and the classifier after it, to validate it, to save a checkpoint or to end the training
+    /// with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later and sets
     /// `start_epoch` to the next epoch gets what an uninterrupted training gives. `progress` counts photographs, twice
     /// an epoch.
     ///
@@ -111,7 +111,7 @@ impl SeaFeats {
         model: &mut M,
         photographs: &dyn Dataset<Item = LabeledPhotograph>,
         progress: &dyn Progress,
-        mut observe: impl FnMut(&SeaFeatsEpoch, &M) -> Result<ControlFlow<()>>,
+        mut observe: impl FnMut(&SeaFeatsEpoch, &mut M) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<SeaFeatsEpoch>> {
         let classes = model.num_classes();
         self.run(|epoch| {
@@ -131,7 +131,7 @@ impl SeaFeats {
         model: &mut M,
         (photographs, labels): (&dyn Dataset<Item = LabeledPhotograph>, &SeaFeatsLabels),
         progress: &dyn Progress,
-        mut observe: impl FnMut(&SeaFeatsEpoch, &M) -> Result<ControlFlow<()>>,
+        mut observe: impl FnMut(&SeaFeatsEpoch, &mut M) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<SeaFeatsEpoch>> {
         self.run(|epoch| {
             let done = self.epoch(model, photographs, labels, (epoch, progress))?;

@@ -82,7 +82,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         let (epochs, seed) = (self.plan.epochs, self.seed);
         let training = SeaFeats::new(SeaFeatsConfig { epochs, start_epoch, seed, ..self.plan.seafeats_labels })?;
         let (train, bar) = (&self.survey.train, Bar::new());
-        let observe = |epoch: &SeaFeatsEpoch, model: &ResNetClassifier| {
+        let observe = |epoch: &SeaFeatsEpoch, model: &mut ResNetClassifier| {
             self.keep(Stage::SeaFeats, |state| model.save_training(state, &(epoch.epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         };
@@ -121,7 +121,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> Experiment<'_, D> {
         let classes = self.survey.classes.num_ids();
         let cache = RecordedPatchesConfig { cache_bytes: self.cache_bytes, ..RecordedPatchesConfig::default() };
         let patches = RecordedPatches::new(&self.survey.train, labels.records.clone(), classes, cache)?;
-        SeaClip::new(config)?.fit(&mut model, &patches, &Bar::new(), |epoch, _, model: &ResNetClassifier| {
+        SeaClip::new(config)?.fit(&mut model, &patches, &Bar::new(), |epoch, _, model: &mut ResNetClassifier| {
             self.keep(Stage::SeaClip, |state| model.save_training(state, &(epoch + 1)))?;
             Ok(ControlFlow::Continue(()))
         })?;

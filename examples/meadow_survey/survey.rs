@@ -17,6 +17,8 @@ pub struct Survey<D> {
     pub classes: ClassSet,
     /// To train on.
     pub train: D,
+    /// The label of each of these.
+    pub train_labels: Vec<ClassId>,
     /// The true class of every patch of these, row by row; synthetic surveys know it.
     pub train_truth: Option<Vec<ClassId>>,
     /// Photographs that no training sees.
@@ -78,6 +80,7 @@ pub fn synthetic_survey(seed: u64, plan: &Plan) -> Result<Survey<InMemory<Labele
     let photographs = |scenes: Vec<MeadowScene>| scenes.into_iter().map(MeadowScene::into_labeled).collect();
     Ok(Survey {
         classes,
+        train_labels: scenes.iter().map(|scene| scene.class).collect(),
         train: InMemory::new(photographs(scenes)),
         train_truth: Some(train_truth),
         test: InMemory::new(photographs(test)),
@@ -128,6 +131,7 @@ pub fn folder_survey(
     });
     Ok(Survey {
         classes,
+        train_labels: train.iter().map(|&index| folder.labels()[index]).collect(),
         train: Subset::new(folder.clone(), train)?,
         train_truth: None,
         test: Subset::new(folder, test)?,

@@ -222,7 +222,14 @@ fn a_killed_run_goes_on_and_ends_as_any_other() {
         let train_on = Dying { photographs: &survey.train, reads: AtomicUsize::new(30 * (kills + 1)) };
         let test = Dying { photographs: &survey.train, reads: AtomicUsize::new(0) };
         let classes = survey.classes.clone();
-        let dying = Survey { classes, train: train_on, train_truth: None, test, test_patches: None };
+        let dying = Survey {
+            classes,
+            train: train_on,
+            train_labels: survey.train_labels.clone(),
+            train_truth: None,
+            test,
+            test_patches: None,
+        };
         match train(&dying, Some(&states)) {
             Ok(found) => break found,
             Err(error) => assert!(error.to_string().contains("killed"), "{error}"),

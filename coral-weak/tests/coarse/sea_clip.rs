@@ -43,7 +43,7 @@ fn labels(seabed: &Seabed, labeler: &dyn PseudoLabeler) -> Result<SeaClipLabels>
     seaclip_labels(seabed, labeler, &config(), &NoProgress)
 }
 
-fn go_on(_: usize, _: &EpochReport, _: &ColorModel) -> Result<ControlFlow<()>> {
+fn go_on(_: usize, _: &EpochReport, _: &mut ColorModel) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
 

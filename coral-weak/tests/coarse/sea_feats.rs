@@ -16,7 +16,7 @@ fn config(epochs: usize) -> SeaFeatsConfig {
     SeaFeatsConfig { epochs, seed: 9, ..Default::default() }
 }
 
-fn go_on(_: &SeaFeatsEpoch, _: &ColorModel) -> Result<ControlFlow<()>> {
+fn go_on(_: &SeaFeatsEpoch, _: &mut ColorModel) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
 
@@ -155,7 +155,7 @@ fn kept_labels_stay_where_new_ones_follow_the_classifier() {
 
     // The same, interrupted after two epochs.
     let mut resumed = ColorModel::new(CLASSES);
-    let stop = |epoch: &SeaFeatsEpoch, _: &ColorModel| {
+    let stop = |epoch: &SeaFeatsEpoch, _: &mut ColorModel| {
         Ok(if epoch.epoch == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     let mut parts = training.fit_on(&mut resumed, (&seabed, &labels), &NoProgress, stop).unwrap();
@@ -172,7 +172,7 @@ fn a_resumed_training_equals_an_uninterrupted_one() {
 
     let mut saved = None;
     let interrupted = SeaFeats::new(config(4)).unwrap();
-    let stop = |epoch: &SeaFeatsEpoch, model: &ColorModel| {
+    let stop = |epoch: &SeaFeatsEpoch, model: &mut ColorModel| {
         saved = Some(model.clone());
         Ok(if epoch.epoch == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
@@ -247,7 +247,7 @@ fn the_photograph_with_broken_features_is_named() {
 
 #[test]
 fn the_observers_error_ends_the_training() {
-    let full = |_: &SeaFeatsEpoch, _: &dyn GridClassifier| Err(Error::input("disk", "full"));
+    let full = |_: &SeaFeatsEpoch, _: &mut dyn GridClassifier| Err(Error::input("disk", "full"));
     let training = SeaFeats::new(config(3)).unwrap();
     let mut model = ColorModel::new(CLASSES);
     let result = training.fit(&mut model, &Seabed::typical(1), &NoProgress, |epoch, model| full(epoch, model));

@@ -172,10 +172,10 @@ impl Trainer {
     /// # Errors
     /// [`Error::InvalidInput`] when there was no step; those of [`Trainer::flush`].
     pub fn finish_epoch(&mut self) -> Result<EpochReport> {
-        if self.totals.samples == 0 {
+        self.flush()?;
+        if self.totals.steps == 0 {
             return Err(Error::input("samples", "an epoch without steps; expected at least one"));
         }
-        self.flush()?;
         let Totals { samples, loss, steps, norms, learning_rate } = self.totals;
         let loss = loss / samples as f64;
         match self.config.monitor {
