@@ -42,7 +42,13 @@ pub(crate) fn triangulate(positions: &[[f64; 2]]) -> Vec<[usize; 3]> {
     if positions.len() < 3 {
         return Vec::new();
     }
-    let middle = [0, 1].map(|axis| positions.iter().map(|p| p[axis]).sum::<f64>() / positions.len() as f64);
+    // The middle of the extremes, unlike the mean, leaves whole numbers exact: points on a line stay on it.
+    let bounds = |axis: usize| {
+        positions
+            .iter()
+            .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], p| [low.min(p[axis]), high.max(p[axis])])
+    };
+    let middle = [0, 1].map(|axis| bounds(axis)).map(|[low, high]| low + (high - low) / 2.0);
     let centred = || positions.iter().map(|p| [p[0] - middle[0], p[1] - middle[1]]);
     let extent = centred().flatten().fold(0.0, |extent: f64, v| extent.max(v.abs()));
     if extent == 0.0 {
@@ -96,10 +102,21 @@ mod tests {
         }
     }
 
+    /// The mean of these is no fraction of a power of two.
+    #[test]
+    fn points_on_a_side_of_the_hull_take_part() {
+        let places = [[12, 0], [24, 0], [36, 0], [0, 0], [0, 6], [6, 6], [12, 6], [24, 6], [30, 6], [0, 12], [6, 12]];
+        let rest = [[18, 12], [24, 12], [12, 18]];
+        check(&places.into_iter().chain(rest).map(|place| place.map(f64::from)).collect::<Vec<_>>());
+    }
+
     fn check(places: &[[f64; 2]]) {
         let twice_area =
             |a: [f64; 2], b: [f64; 2], c: [f64; 2]| (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
         let triangles = triangulate(places);
+        for t in &triangles {
+            assert!(twice_area(places[t[0]], places[t[1]], places[t[2]]) != 0.0, "{t:?} are on a line");
+        }
         let area: f64 = triangles.iter().map(|t| twice_area(places[t[0]], places[t[1]], places[t[2]]).abs()).sum();
         assert_eq!(area, twice_hull_area(places, twice_area));
         if area > 0.0 {

@@ -70,6 +70,9 @@ pub(super) fn write_header(
     let entries = entries.collect();
     let about = (!about.is_empty()).then(|| about.clone().into_iter().collect());
     let header = Metadata::new(about, entries).map_err(io::Error::other)?;
+    // The same content gives the same bytes, whatever the order of hash maps.
+    let mut header = serde_json::to_value(&header)?;
+    header.sort_all_objects();
     let mut header = serde_json::to_vec(&header)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -91,6 +94,22 @@ mod tests {
     fn refuse(length: u64, header: &str, data: usize) -> String {
         let file = [&length.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat();
         read_header(&file).unwrap_err()
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_header() {
+        let about: BTreeMap<_, _> = (0..20).map(|key| (format!("key {key}"), key.to_string())).collect();
+        let header = || {
+            let entry = |name: &str| Entry { name: name.to_owned(), dtype: Dtype::U8, shape: vec![3], byte_len: 3 };
+            let mut out = Vec::new();
+            write_header(&mut out, ["b", "a"].map(entry), &about).unwrap();
+            out
+        };
+        let first = header();
+        assert!((0..5).all(|_| header() == first));
+        let file = [first.clone(), vec![0; 6]].concat();
+        let (start, metadata) = read_header(&file).unwrap();
+        assert_eq!((start, metadata.tensors()["b"].data_offsets), (first.len(), (0, 3)));
     }
 
     #[test]
