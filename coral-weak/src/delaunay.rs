@@ -48,7 +48,7 @@ pub(crate) fn triangulate(positions: &[[f64; 2]]) -> Vec<[usize; 3]> {
             .iter()
             .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], p| [low.min(p[axis]), high.max(p[axis])])
     };
-    let middle = [0, 1].map(|axis| bounds(axis)).map(|[low, high]| low + (high - low) / 2.0);
+    let middle = [0, 1].map(bounds).map(|[low, high]| low + (high - low) / 2.0);
     let centred = || positions.iter().map(|p| [p[0] - middle[0], p[1] - middle[1]]);
     let extent = centred().flatten().fold(0.0, |extent: f64, v| extent.max(v.abs()));
     if extent == 0.0 {
