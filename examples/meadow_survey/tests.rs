@@ -219,7 +219,7 @@ fn a_killed_run_goes_on_and_ends_as_any_other() {
     let states = states(out.path(), &sources(folder.path(), &PromptGroups::seaclip()), &tiny()).unwrap();
     let mut kills = 0;
     let found = loop {
-        let train_on = Dying { photographs: &survey.train, reads: AtomicUsize::new(30 * (kills + 1)) };
+        let train_on = Dying { photographs: &survey.train, reads: AtomicUsize::new(15 * (kills + 1)) };
         let test = Dying { photographs: &survey.train, reads: AtomicUsize::new(0) };
         let classes = survey.classes.clone();
         let dying = Survey {
