@@ -75,7 +75,7 @@ impl Survey {
 
     fn train(&self, name: &str, seed: u64) {
         let mut model = ResNetClassifier::new(config(&["sand", "seagrass"], 2), seed, &Device::Cpu).unwrap();
-        (0..6).for_each(|epoch| assert_eq!(model.fit_epoch(&Patches, seed + epoch).unwrap().samples, 24));
+        (0..24).for_each(|epoch| assert_eq!(model.fit_epoch(&Patches, seed + epoch).unwrap().samples, 24));
         model.save(self.at(name)).unwrap();
     }
 

@@ -96,7 +96,7 @@ fn wrong_labels_are_named() {
         wrong[2] = good[2].mapv(|_| 7);
         let unknown = text(&wrong);
         assert!(
-            unknown.contains(&format!("of cells of {name}: expected classes 0 to 1 or 255 (unlabelled), got 7")),
+            unknown.contains(&format!("of cells of {name}`: expected classes 0 to 1 or 255 (unlabelled), got 7")),
             "{unknown}"
         );
         assert_eq!(text(&good[1..]), "labels of cells: expected shape 4 maps, one a photograph, got 3");
@@ -110,8 +110,8 @@ fn photographs_smaller_than_a_cell_are_named() {
     let mut network = classifier(config(2));
     let expected = "a 40x15 photograph is smaller than a cell of 16x16 pixels";
     let error = text(network.fit_epoch(&samples, &labels(&samples, as_they_are), 1));
-    assert_eq!(error, format!("{}: {expected}", samples.name(2).unwrap()));
-    assert_eq!(text(network.classify_grid(&samples.items[2].image)), format!("photograph: {expected}"));
+    assert_eq!(error, format!("invalid input `{}`: {expected}", samples.name(2).unwrap()));
+    assert_eq!(text(network.classify_grid(&samples.items[2].image)), format!("invalid input `photograph`: {expected}"));
 }
 
 #[test]
