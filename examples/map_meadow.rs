@@ -216,8 +216,8 @@ impl Task {
         }
         if overwrite {
             // Before the settings are replaced: a run that is cut short must leave no map that is taken for a new one, and
-            // one without `--dense` no labels that are not its own.
-            let names = photographs.iter().map(|(name, _)| name);
+            // one without `--dense` no labels of former maps. Labels without a map are somebody else's.
+            let names = photographs.iter().map(|(name, _)| name).filter(|name| self.output(name, MAP).exists());
             let old = names.flat_map(|name| [MAP, LABELS].map(|ending| self.output(name, ending)));
             old.chain([self.out.join("cover.csv")])
                 .filter(|file| file.exists())
@@ -257,8 +257,10 @@ impl Task {
         let path = self.output(name, LABELS);
         match &dense {
             Some(labels) => write_palette_label_map(path, labels, classes)?,
-            // Of an earlier run, perhaps on a photograph that was replaced.
-            None if path.exists() => std::fs::remove_file(&path).map_err(|error| Error::io(&path, error))?,
+            // Of an earlier run on a photograph that was replaced.
+            None if path.exists() && self.output(name, MAP).exists() => {
+                std::fs::remove_file(&path).map_err(|error| Error::io(&path, error))?
+            }
             None => {}
         }
         let map = enlarged_map(map, size)?;

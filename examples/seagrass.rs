@@ -42,8 +42,8 @@ struct Arguments {
     /// Shrinks photographs whose longer side is above this many pixels.
     #[arg(long, requires = "data")]
     max_side: Option<u32>,
-    /// Mebibytes of photographs and of patches that may be kept in memory. Training on more decodes a photograph anew for
-    /// each of its patches.
+    /// Mebibytes of photographs (SimCLR) and of patches (SeaCLIP) that may be kept in memory. Training on more decodes a
+    /// photograph anew for each of its patches. SeaFeats keeps 512 at most, and those of small networks only.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     cache: usize,
     /// Skips photographs and test patches that cannot be read instead of stopping.

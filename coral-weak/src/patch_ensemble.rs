@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(short.members().len(), 1);
         let broken = PatchEnsemble::new(vec![Logits(array![[0.0, 1.0]]), Logits(array![[0.0, f32::NAN]])], over);
         let error = broken.unwrap().classify(&[RgbImage::new(1, 1)]).unwrap_err().to_string();
-        assert!(error.contains("got NaN for class 0 of patch 0"), "{error}");
+        assert!(error.contains("member 1") && error.contains("got NaN for class 0 of patch 0"), "{error}");
     }
 
     #[test]

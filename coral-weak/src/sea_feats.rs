@@ -121,8 +121,9 @@ impl SeaFeats {
         })
     }
 
-    /// Runs all epochs, from the first one set, on the same labels. Everything else is as in [`SeaFeats::fit`]; to go on
-    /// where an interrupted training stopped takes the same labels again.
+    /// Runs all epochs, from the first one set, on the same labels. `progress` counts photographs, once an epoch;
+    /// everything else is as in [`SeaFeats::fit`]. To go on where an interrupted training stopped takes the same labels
+    /// again: those of the same features.
     ///
     /// # Errors
     /// Those of [`SeaFeats::epoch`] and of `observe`.

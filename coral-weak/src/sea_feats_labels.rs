@@ -90,7 +90,7 @@ pub fn label_photographs<E: FeatureExtractor + ?Sized>(
     progress.start(photographs.len() as u64, "photographs");
     let label = |index: usize| {
         let LabeledPhotograph { image, class } = photographs.get(index)?;
-        let labels = labeler.label_cells(&extractor.extract(&image)?, class);
+        let labels = extractor.extract(&image).and_then(|features| labeler.label_cells(&features, class));
         progress.advance(1);
         labels.map_err(|error| named(photographs, index, error))
     };
@@ -130,7 +130,7 @@ fn bundle<E: FeatureExtractor + ?Sized>(
     let mut add = |index: usize| {
         let photograph = photographs.get(index)?;
         check_class(photographs, index, photograph.class, num_classes)?;
-        let features = extractor.extract(&photograph.image)?;
+        let features = extractor.extract(&photograph.image).map_err(|error| named(photographs, index, error))?;
         bundler.add(&features, photograph.class).map_err(|error| named(photographs, index, error))?;
         keep(features, photograph.class);
         progress.advance(1);

@@ -27,7 +27,7 @@ pub struct Experiment<'a, D> {
     pub seed: u64,
     /// Where the states of trainings are kept, to go on after a kill; none of short ones, which start anew.
     pub states: Option<&'a States>,
-    /// How many bytes of photographs or patches are kept in memory at a time; all others are decoded each time.
+    /// How many bytes of photographs or patches SimCLR and SeaCLIP keep in memory; all others are decoded each time.
     pub cache_bytes: usize,
 }
 

@@ -134,7 +134,8 @@ struct SeaFeatsSettings {
 struct SeaClipSettings {
     epochs: usize,
     classifier: ResNetClassifierConfig,
-    clip: Option<ModelFile>,
+    /// The checkpoint and, of a file, what lies beside it and tells its settings; none for the stand-in.
+    clip: Vec<ModelFile>,
     /// Groups and their prompts, one by one.
     prompts: Vec<(String, String)>,
 }
@@ -159,7 +160,7 @@ impl TrainingSettings {
             seaclip: SeaClipSettings {
                 epochs: plan.epochs,
                 classifier: with_any_loader(plan.seaclip(classes.clone())),
-                clip: clip.map(ModelFile::new).transpose()?,
+                clip: clip.map_or(Ok(Vec::new()), clip_files)?,
                 prompts: of_prompts.zip(prompts.prompts().into_iter().map(str::to_owned)).collect(),
             },
             encoder: EncoderSettings {
@@ -193,6 +194,14 @@ impl TrainingSettings {
             (Stage::SeaClip, serde_json::to_value(seaclip).map_err(Error::model)?),
         ])
     }
+}
+
+/// What decides how CLIP labels.
+fn clip_files(checkpoint: &Path) -> Result<Vec<ModelFile>> {
+    let beside = ["config.json", "open_clip_config.json", "preprocessor_config.json"];
+    let beside = beside.map(|name| checkpoint.with_file_name(name)).into_iter().filter(|file| file.exists());
+    let beside = beside.filter(|_| checkpoint.is_file());
+    std::iter::once(checkpoint.to_owned()).chain(beside).map(|file| ModelFile::new(&file)).collect()
 }
 
 /// Threads change nothing in the result.

@@ -27,7 +27,7 @@ impl From<GridPatch> for LabeledPhotograph {
 /// Photographs cut into patches, row by row, photograph by photograph.
 ///
 /// Photographs are kept in memory as they are loaded, as long as there is room (512 MiB, or what
-/// [`with_cache`](Self::with_cache) says), and stay: passes in any order decode each of them once. Of the others the one
+/// [`with_cache`](Self::with_cache) says), and stay: passes in any order decode each of them about once (threads may decode one at the same time). Of the others the one
 /// that was cut last is kept, so that its patches one after another cost one decoding; in random order each patch costs
 /// one. Photographs that are shrunk as they are loaded ([`Resize`](crate::Resize)) take less room.
 ///

@@ -8,7 +8,7 @@ use super::blend::{Borders, blend, border_width, hidden_share};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnsureCells {
-    /// Hatched in the colour of their class.
+    /// Hatched in the colour of their class, but for [`CoarseStyle::background`].
     #[default]
     Hatched,
     /// Outlined only.
@@ -25,7 +25,7 @@ pub struct CoarseStyle {
     pub threshold: f32,
     /// The look of unsure patches.
     pub unsure: UnsureCells,
-    /// The class whose patches are outlined only, sure or not, so that what the photograph shows there can be seen.
+    /// The class whose patches are outlined only, grey where they are unsure, so that what the photograph shows there can be seen.
     /// Default class 0, the background of SeaFeats and SeaCLIP; with `None` no class is special.
     pub background: Option<ClassId>,
 }
@@ -42,8 +42,8 @@ const PALEST: f32 = 0.35;
 const GREY: [u8; 3] = [225; 3];
 
 /// A photograph with its coarse map over it: each patch tinted with the colour of its class, paler the less sure it
-/// is, and outlined. Patches of background are outlined alone ([`CoarseStyle::background`]), in the colour that the legend
-/// has for it.
+/// is, and outlined. Sure patches of background are outlined alone ([`CoarseStyle::background`]), in the colour that the
+/// legend has for it.
 ///
 /// Where patches overlap, each keeps its middle. A legend comes from [`with_legend`](crate::with_legend) and the map's
 /// labels, where unsure patches are unlabelled.
