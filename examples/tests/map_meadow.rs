@@ -208,6 +208,15 @@ fn overwriting_leaves_no_labels_of_earlier_runs() {
 }
 
 #[test]
+fn labels_without_a_map_are_somebody_elses() {
+    let survey = Survey::new();
+    fs::create_dir(survey.at("out")).unwrap();
+    fs::write(survey.at("out/a_labels.png"), "drawn by hand").unwrap();
+    survey.map("--grid 1x2").unwrap();
+    assert_eq!(survey.text("a_labels.png"), "drawn by hand");
+}
+
+#[test]
 fn corrupt_photographs_stop_the_run_or_are_listed() {
     let survey = Survey::new();
     let bytes = fs::read(survey.at("photos/a.png")).unwrap();

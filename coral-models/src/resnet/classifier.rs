@@ -193,24 +193,28 @@ impl ResNetClassifier {
     }
 
     /// What trains the network: its weights, optimiser and schedule. To change a weight by hand, take it from
-    /// [`trainer_mut`](Self::trainer_mut): what classifies is made anew after that only.
+    /// [`trainer_mut`](Self::trainer_mut): what classifies is made anew after that only, and from the averages, where the
+    /// training keeps such, which follow by the next steps.
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
     }
 
-    /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]) or the like. What is frozen costs the next
-    /// epochs nothing.
+    /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]) or the like. What is frozen is
+    /// computed without a record in the next epochs.
     pub fn trainer_mut(&mut self) -> &mut Trainer {
         self.changed();
         &mut self.trainer
     }
 
     /// Takes the encoder's weights and statistics from another network of the same shape, e.g. one trained by
-    /// [`SimClr`](crate::SimClr).
+    /// [`SimClr`](crate::SimClr) (its last weights, not the averages that it may keep: those come through
+    /// [`SimClr::save`](crate::SimClr::save) and [`with_encoder`](Self::with_encoder)).
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] naming the first weight that is missing or has another shape; nothing is changed then.
+    /// [`Error::InvalidInput`] naming the first weight that is missing or has another shape, or while averages are swapped
+    /// in; nothing is changed then.
     pub fn copy_encoder(&mut self, source: &Parameters) -> Result<()> {
+        self.trainer.expect_unswapped()?;
         let parameters = self.trainer.parameters();
         let encoder = parameters.names().filter(|name| !super::model::HEADS.iter().any(|head| name.starts_with(head)));
         let mut pairs = Vec::new();

@@ -168,11 +168,10 @@ impl SimClr {
             Ok([view(0)?, view(1)?])
         };
         self.trainer.start_epoch()?;
-        // What is frozen by now is computed without a record.
-        self.network = self.trainer.parameters().build(|vb| Network::new(&self.config, &vb))?;
+        self.rebuild()?;
         for_each_batch(&plan, loader, &load, |views| {
             let (first, second): (Vec<_>, Vec<_>) = views.into_iter().map(|[first, second]| (first, second)).unzip();
-            self.step(&first, &second).map(drop)
+            self.step_on(&first, &second).map(drop)
         })?;
         self.trainer.finish_epoch()
     }
@@ -182,8 +181,21 @@ impl SimClr {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when there are fewer than two images; [`Error::ShapeMismatch`] when views differ in number
-    /// or size; when a weight gets no gradient.
+    /// or size; those of [`Trainer::step`].
     pub fn step(&mut self, first: &[RgbImage], second: &[RgbImage]) -> Result<f32> {
+        // Before running statistics move.
+        self.trainer.expect_ready()?;
+        self.rebuild()?;
+        self.step_on(first, second)
+    }
+
+    /// Builds the network for training anew, so that what is frozen by now is computed without a record.
+    fn rebuild(&mut self) -> Result<()> {
+        self.network = self.trainer.parameters().build(|vb| Network::new(&self.config, &vb))?;
+        Ok(())
+    }
+
+    fn step_on(&mut self, first: &[RgbImage], second: &[RgbImage]) -> Result<f32> {
         if first.len() != second.len() {
             return Err(Error::shape("second views", first.len().to_string(), second.len().to_string()));
         }

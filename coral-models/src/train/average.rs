@@ -68,6 +68,19 @@ impl ExponentialAverage {
         Ok(average)
     }
 
+    /// Starts again from the weights as they are now, also for what is frozen by now but had an average.
+    pub(super) fn restart(&mut self, parameters: &Parameters) -> Result<()> {
+        self.expect_unswapped()?;
+        let mut fresh = Self::new(self.config, parameters)?;
+        for name in self.averages.keys() {
+            if let (false, Some(variable)) = (fresh.averages.contains_key(name), parameters.get(name)) {
+                fresh.averages.insert(name.clone(), copied(variable)?);
+            }
+        }
+        *self = fresh;
+        Ok(())
+    }
+
     /// What is being trained, and statistics if they are averaged.
     fn averaged<'a>(&self, parameters: &'a Parameters) -> impl Iterator<Item = (&'a str, &'a Var)> + use<'a> {
         let with_buffers = self.config.average_buffers;

@@ -9,10 +9,13 @@ const DEPTH: usize = 64;
 /// Most modules, by all of their names, more than any network has: a small file may give one module any number of them.
 const MODULES: usize = 1 << 16;
 
+/// Most bytes of all names, for the same reason.
+const NAMES: usize = 1 << 26;
+
 /// The tensors of a program by the names that its state dict would give them, so that a module of two names has its
 /// tensors twice; nothing of the program is run.
 pub(super) fn tensors(pickle: &Pickle<'_>) -> Result<Vec<(String, Id)>, String> {
-    let mut walk = Walk { pickle, within: vec![pickle.root()], modules: 0, found: Vec::new() };
+    let mut walk = Walk { pickle, within: vec![pickle.root()], modules: 0, bytes: 0, found: Vec::new() };
     walk.visit("")?;
     if walk.found.is_empty() {
         return Err("a TorchScript program without weights; expected a state dict".to_owned());
@@ -25,6 +28,7 @@ struct Walk<'a, 'p> {
     /// The module that is visited, and those it lies in.
     within: Vec<Id>,
     modules: usize,
+    bytes: usize,
     found: Vec<(String, Id)>,
 }
 
@@ -39,7 +43,14 @@ impl Walk<'_, '_> {
         for &(key, value) in attributes.unwrap_or_default() {
             let Some(name) = pickle.text(key) else { continue };
             if is_tensor(pickle, value) {
-                self.found.push((format!("{prefix}{name}"), value));
+                let name = format!("{prefix}{name}");
+                self.bytes += name.len();
+                if self.bytes > NAMES {
+                    return Err(format!(
+                        "a TorchScript program with more than {NAMES} bytes of names; expected a network"
+                    ));
+                }
+                self.found.push((name, value));
             } else if self.within.len() <= DEPTH && pickle.attributes(value).is_some() && !self.within.contains(&value)
             {
                 self.within.push(value);

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_changes_no_bit() {
+    fn the_number_of_threads_changes_no_bit_of_large_images() {
         for (window, shape, out) in [
             (Window::square(3, 1, 1), (3, 33, 21, 7), 10),
             (Window::square(3, 2, 1), (2, 65, 40, 16), 5),

@@ -141,6 +141,8 @@ fn averages_are_what_classifies_and_is_saved() {
     assert_ne!(live.classify(&patch).unwrap(), averaged);
     // While they are swapped in, they still are.
     network.trainer_mut().swap_average().unwrap();
+    let other = classifier(network.config().clone());
+    assert!(text(network.copy_encoder(other.trainer().parameters())).contains("swap back first"));
     assert_eq!(network.classify(&patch).unwrap(), averaged);
     assert!(text(network.fit_epoch(&samples, 2)).contains("swap back first"));
     network.trainer_mut().swap_average().unwrap();
@@ -155,7 +157,7 @@ fn averages_are_what_classifies_and_is_saved() {
 }
 
 #[test]
-fn frozen_parts_cost_nothing_and_keep_their_values() {
+fn frozen_parts_need_no_record_and_keep_their_values() {
     let mut network = classifier(config(2));
     let samples = patches(2, 12);
     let encoder = |network: &ResNetClassifier, statistics: bool| {

@@ -113,4 +113,15 @@ fn single_steps_make_an_epoch_that_can_be_ended_and_saved() {
     network.save_training(&path, &()).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     SimClr::with_encoder(settings(0), &checkpoint, 1, &Device::Cpu).unwrap();
+    // What was frozen in an epoch and is not any more learns in a single step.
+    network.trainer_mut().parameters_mut().freeze(|name| !name.starts_with("projector."));
+    network.fit_epoch(&self::images(4), 1).unwrap();
+    let stem = |network: &SimClr| {
+        let (_, values) = values(network.parameters()).into_iter().find(|(name, _)| name == "conv1.weight").unwrap();
+        values
+    };
+    let before = stem(&network);
+    network.trainer_mut().parameters_mut().unfreeze(|_| true);
+    network.step(&images[..2], &images[2..]).unwrap();
+    assert_ne!(stem(&network), before);
 }

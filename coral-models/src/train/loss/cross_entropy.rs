@@ -100,7 +100,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, config: &CrossEntropyCon
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] when logits and targets do not fit, the targets of a sample are
-/// no probabilities with the sum 1, or the mean has no weight. [`Error::InvalidParameter`] when the options do not fit the classes.
+/// no probabilities with the sum 1, or the mean has no weight. [`Error::InvalidParameter`] when the options do not fit the
+/// classes.
 ///
 /// # Examples
 /// ```

@@ -13,7 +13,7 @@ use crate::weights::Checkpoint;
 
 /// The key of a training state in a file's metadata.
 pub(super) const KEY: &str = "coral_training_state";
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// What a training state holds beside tensors.
 #[derive(Debug, Serialize, Deserialize)]

@@ -229,7 +229,7 @@ fn damaged_and_foreign_files_are_refused() {
         std::fs::write(&damaged, bytes).unwrap();
     };
     for (old, new, expected) in [
-        (r#"\"version\":1"#, r#"\"version\":7"#, "field `version`: expected 1, found 7"),
+        (r#"\"version\":2"#, r#"\"version\":7"#, "field `version`: expected 2, found 7"),
         (r#"\"epoch\":"#, r#"\"epork\":"#, "missing field `epoch`"),
         (r#"\"head.bias\":{"#, r#"\"head.bios\":{"#, "field `weights`: lacks `head.bias`"),
         (r#""optimizer/1/head.bias""#, r#""optimizer/1/head.bios""#, "optimizer/1/head.bias"),

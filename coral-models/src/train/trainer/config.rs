@@ -13,13 +13,14 @@ pub enum Monitor {
     /// The mean loss of the epoch, as soon as it ends.
     #[default]
     TrainingLoss,
-    /// What the caller gives to [`Trainer::judge`](crate::Trainer::judge)(crate::Trainer::judge) after every epoch, such as a loss or an F1 score on other samples; no
-    /// further step is made before.
+    /// What the caller gives to [`Trainer::judge`](crate::Trainer::judge) after every epoch, such as a loss or an F1 score
+    /// on other samples; no further step is made before.
     Validation,
 }
 
 /// Everything about a training but the network, its data and its loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TrainerConfig {
     /// How weights follow their gradients.
     pub optimizer: OptimizerConfig,
@@ -63,15 +64,22 @@ impl Default for TrainerConfig {
 }
 
 impl TrainerConfig {
-    /// The loss that a training lowers cannot be meant to rise.
+    /// Schedule and early stopping look at the same number, and the loss that a training lowers cannot be meant to rise.
     pub(super) fn expect_attainable_goal(&self) -> Result<()> {
-        let plateau = matches!(self.schedule, ScheduleConfig::Plateau(plateau) if plateau.goal == Goal::Maximize);
-        let stopping = self.early_stopping.is_some_and(|stopping| stopping.goal == Goal::Maximize);
-        match self.monitor == Monitor::TrainingLoss && (plateau || stopping) {
-            true => {
-                Err(Error::parameter("goal", "the training loss is to fall; expected `monitor` to be `validation`"))
+        let plateau = match self.schedule {
+            ScheduleConfig::Plateau(plateau) => Some(plateau.goal),
+            _ => None,
+        };
+        let stopping = self.early_stopping.map(|stopping| stopping.goal);
+        let refuse = |reason: &str| Err(Error::parameter("goal", reason));
+        if self.monitor == Monitor::TrainingLoss && [plateau, stopping].contains(&Some(Goal::Maximize)) {
+            return refuse("the training loss is to fall; expected `monitor` to be `validation`");
+        }
+        match plateau.zip(stopping) {
+            Some((plateau, stopping)) if plateau != stopping => {
+                refuse("`schedule` and `early_stopping` look at the same number; expected one goal for both")
             }
-            false => Ok(()),
+            _ => Ok(()),
         }
     }
 }

@@ -110,8 +110,7 @@ impl Trainer {
         if samples == 0 {
             return Err(Error::input("samples", "0; expected at least 1"));
         }
-        self.expect_judged()?;
-        self.expect_unswapped()?;
+        self.expect_ready()?;
         let value = loss_value(loss)?;
         let mut gradients = Gradients::of(loss, &self.parameters)?;
         if self.config.accumulate == 1 {
@@ -228,8 +227,7 @@ impl Trainer {
 
     /// Forgets what an epoch that failed has seen, before another.
     pub(crate) fn start_epoch(&mut self) -> Result<()> {
-        self.expect_judged()?;
-        self.expect_unswapped()?;
+        self.expect_ready()?;
         self.forget_epoch();
         Ok(())
     }
@@ -245,7 +243,13 @@ impl Trainer {
         }
     }
 
-    fn expect_unswapped(&self) -> Result<()> {
+    /// Checks that a step may be made now.
+    pub(crate) fn expect_ready(&self) -> Result<()> {
+        self.expect_judged()?;
+        self.expect_unswapped()
+    }
+
+    pub(crate) fn expect_unswapped(&self) -> Result<()> {
         self.average.as_ref().map_or(Ok(()), ExponentialAverage::expect_unswapped)
     }
 
@@ -288,9 +292,7 @@ impl Trainer {
 
     /// Lets the averages start from the weights as they are now, after these were set from elsewhere.
     pub(crate) fn restart_average(&mut self) -> Result<()> {
-        let average = self.config.average.map(|average| ExponentialAverage::new(average, &self.parameters));
-        self.average = average.transpose()?;
-        Ok(())
+        self.average.as_mut().map_or(Ok(()), |average| average.restart(&self.parameters))
     }
 
     /// The averages, if there are.

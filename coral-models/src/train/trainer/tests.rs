@@ -135,6 +135,10 @@ fn what_cannot_be_used_changes_nothing() {
     let rising = crate::PlateauConfig { goal: Goal::Maximize, ..Default::default() };
     let schedule = ScheduleConfig::Plateau(rising);
     assert!(text(TrainerConfig { schedule, ..Default::default() }).contains("`goal`"));
+    let falling = EarlyStoppingConfig { goal: Goal::Minimize, ..Default::default() };
+    let (early_stopping, monitor) = (Some(falling), Monitor::Validation);
+    let crossed = TrainerConfig { schedule, early_stopping, monitor, ..Default::default() };
+    assert!(text(crossed).contains("expected one goal for both"));
     assert!(text(TrainerConfig { clip_norm: Some(0.0), ..Default::default() }).contains("`clip_norm`"));
     assert!(text(TrainerConfig { learning_rate: -1.0, ..Default::default() }).contains("`learning_rate`"));
 }
