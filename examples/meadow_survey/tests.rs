@@ -162,7 +162,7 @@ fn states_of_other_runs_are_refused() {
     refused(Sources { max_side: Some(40), ..ours }, &plan, 0, "`max_side` was null, is 40)");
     let file = folder.path().join("Sand/Sand0.png");
     refused(Sources { encoder: Some(&file), ..ours }, &plan, 0, "`encoder` was null, is {\"file\":\"Sand0.png\"");
-    refused(Sources { clip: Some(folder.path()), ..ours }, &plan, 2, "`clip` was null, is {\"file\":");
+    refused(Sources { clip: Some(folder.path()), ..ours }, &plan, 2, "`clip` was [], is [{\"file\":");
     let words = PromptGroups::parse("[background]\nsand\n[seagrass]\nleaves").unwrap();
     refused(Sources { prompts: &words, ..ours }, &plan, 2, "`prompts` was ");
     let changed = |change: &dyn Fn(&mut Plan)| {

@@ -142,7 +142,8 @@ fn state_dicts<'a>(
     let direct = named().filter(|&(_, value)| is_tensor(pickle, value)).collect::<Vec<_>>();
     let mut nested = Vec::new();
     if depth > 0 {
-        for (name, value) in named() {
+        // An optimiser's tensors are as many as the network's, or more.
+        for (name, value) in named().filter(|(name, _)| !name.starts_with("optim")) {
             for (key, entries) in state_dicts(pickle, (value, depth - 1), seen)? {
                 nested.push((if key.is_empty() { name.to_owned() } else { format!("{name}.{key}") }, entries));
             }
@@ -293,13 +294,15 @@ mod tests {
             let found = state_dict(&pickle, pickle.root(), DEPTH).unwrap();
             found.into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
         };
-        let inner = |count: usize| {
+        let dict = |name: &str, count: usize| {
             let entries: Vec<_> = (0..count).flat_map(|i| entry(&format!("w{i}"), TENSOR)).collect();
-            let start = [b"X", &7u32.to_le_bytes()[..], b"encoder", b"}"].concat();
+            let start = [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes(), b"}"].concat();
             [&start[..], &entries, b"s"].concat()
         };
+        let (inner, optimizer) = (|count| dict("encoder", count), |count| dict("optimizer_state", count));
         assert_eq!(names(&[&entry("best_loss", TENSOR), &inner(2)]), ["w0", "w1"]);
         assert_eq!(names(&[&entry("a", TENSOR), &entry("b", TENSOR), &inner(2)]), ["a", "b"]);
+        assert_eq!(names(&[&entry("a", TENSOR), &optimizer(2)]), ["a"]);
     }
 
     #[test]
