@@ -171,8 +171,15 @@ impl<T: PatchClassifier> PatchClassifier for PatchEnsemble<T> {
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
         let logits = |(index, member): (usize, &T)| {
             let probabilities = member.classify(patches)?;
-            check_probabilities(&probabilities, patches.len(), self.num_classes())?;
-            log_probabilities(&format!("member {index}"), &probabilities)
+            let name = format!("member {index}");
+            check_probabilities(&probabilities, patches.len(), self.num_classes()).map_err(|error| match error {
+                Error::InvalidInput { what, reason } => Error::input(format!("{what} of {name}"), reason),
+                Error::ShapeMismatch { what, expected, actual } => {
+                    Error::shape(format!("{what} of {name}"), expected, actual)
+                }
+                other => other,
+            })?;
+            log_probabilities(&name, &probabilities)
         };
         // One after the other: each member is parallel itself.
         ensemble_probabilities(&self.members.iter().enumerate().map(logits).collect::<Result<Vec<_>>>()?, self.over)
