@@ -70,15 +70,10 @@ pub(crate) fn cut_in_batches(
 ) -> Result<()> {
     let batch = batch.max(1);
     for (index, chunk) in patches.chunks(batch).enumerate() {
-        let cut: Vec<_> = chunk.iter().map(|&patch| cut(image, patch)).collect();
+        let cut: Vec<_> = chunk.iter().map(|patch| patch.crop(image)).collect();
         take(index * batch, &cut)?;
     }
     Ok(())
-}
-
-/// The pixels of a patch inside the image.
-pub(crate) fn cut(image: &RgbImage, patch: Rect) -> RgbImage {
-    patch.crop(image)
 }
 
 /// Checks a classifier's answer.

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayViewMut1, s};
 use serde::{Deserialize, Serialize};
 
 use crate::coarse_inference::check_probabilities;
+use crate::photographs::of_named;
 use crate::softmax::softmax;
 
 /// Over what logits get mean 0 and standard deviation 1.
@@ -172,13 +173,8 @@ impl<T: PatchClassifier> PatchClassifier for PatchEnsemble<T> {
         let logits = |(index, member): (usize, &T)| {
             let probabilities = member.classify(patches)?;
             let name = format!("member {index}");
-            check_probabilities(&probabilities, patches.len(), self.num_classes()).map_err(|error| match error {
-                Error::InvalidInput { what, reason } => Error::input(format!("{what} of {name}"), reason),
-                Error::ShapeMismatch { what, expected, actual } => {
-                    Error::shape(format!("{what} of {name}"), expected, actual)
-                }
-                other => other,
-            })?;
+            check_probabilities(&probabilities, patches.len(), self.num_classes())
+                .map_err(|error| of_named(&name, error))?;
             log_probabilities(&name, &probabilities)
         };
         // One after the other: each member is parallel itself.

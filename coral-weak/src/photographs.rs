@@ -8,12 +8,18 @@ type Photographs<'a> = &'a dyn Dataset<Item = LabeledPhotograph>;
 
 /// The error of a photograph with its name.
 pub(crate) fn named(photographs: Photographs<'_>, index: usize, error: Error) -> Error {
-    match (error, photographs.name(index)) {
-        (Error::InvalidInput { what, reason }, Ok(name)) => Error::input(what, format!("{name}: {reason}")),
-        (Error::ShapeMismatch { what, expected, actual }, Ok(name)) => {
-            Error::shape(format!("{what} of {name}"), expected, actual)
-        }
-        (error, _) => error,
+    match photographs.name(index) {
+        Ok(name) => of_named(&name, error),
+        Err(_) => error,
+    }
+}
+
+/// An error that says what it is about.
+pub(crate) fn of_named(name: &str, error: Error) -> Error {
+    match error {
+        Error::InvalidInput { what, reason } => Error::input(what, format!("{name}: {reason}")),
+        Error::ShapeMismatch { what, expected, actual } => Error::shape(format!("{what} of {name}"), expected, actual),
+        other => other,
     }
 }
 

@@ -7,8 +7,6 @@ use coral_core::{ClassId, Dataset, Error, LabeledPatch, LabeledPhotograph, Rect,
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 
-use crate::coarse_inference::cut;
-
 /// A patch of a photograph and the class it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PatchRecord {
@@ -156,7 +154,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> RecordedPatches<D> {
             }
         }
         self.keep(&photograph, &self.of_photograph[record.photograph]);
-        Ok(cut(&photograph, record.rect))
+        Ok(record.rect.crop(&photograph))
     }
 
     /// Keeps as many more patches as there is room for.
@@ -167,7 +165,7 @@ impl<D: Dataset<Item = LabeledPhotograph>> RecordedPatches<D> {
             let Kept { patches, bytes: used } = &mut *self.lock();
             let total = used.checked_add(bytes).filter(|&total| total <= self.config.cache_bytes);
             if let (Some(total), Entry::Vacant(place)) = (total, patches.entry(index)) {
-                place.insert(cut(photograph, rect));
+                place.insert(rect.crop(photograph));
                 *used = total;
             }
         }

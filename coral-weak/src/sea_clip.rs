@@ -232,8 +232,8 @@ impl SeaClip {
     /// Runs all epochs, from the first one set. `progress` counts epochs.
     ///
     /// `observe` gets every epoch's number and report and the classifier after it, to validate it, to save a checkpoint or
-    /// to end the training with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them later
-    /// and sets `start_epoch` to the next epoch gets what an uninterrupted training gives.
+    /// to end the training with [`ControlFlow::Break`]. Whoever stores the classifier and its optimiser there, loads them
+    /// later and sets `start_epoch` to the next epoch gets what an uninterrupted training gives.
     ///
     /// # Errors
     /// Those of [`SeaClip::epoch`] and of `observe`.

@@ -214,7 +214,7 @@ mod tests {
                     let (x, y) = (x as u32, y as u32);
                     let (mut sum, mut total) = (0.0, 0.0);
                     for r in rects.iter().filter(|r| x.wrapping_sub(r.x) < 5 && y.wrapping_sub(r.y) < 4) {
-                        let p = Red.classify(&[crate::coarse_inference::cut(&image, *r)]).unwrap()[[0, class]];
+                        let p = Red.classify(&[r.crop(&image)]).unwrap()[[0, class]];
                         let tent = tent(x - r.x, 5) * tent(y - r.y, 4);
                         let weight = if weighting == Weighting::Tent { tent } else { 1.0 };
                         sum += weight * p;

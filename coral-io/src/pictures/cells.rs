@@ -25,8 +25,8 @@ pub struct CoarseStyle {
     pub threshold: f32,
     /// The look of unsure patches.
     pub unsure: UnsureCells,
-    /// The class whose patches are outlined only, grey where they are unsure, so that what the photograph shows there can be seen.
-    /// Default class 0, the background of SeaFeats and SeaCLIP; with `None` no class is special.
+    /// The class whose patches are outlined only, grey where they are unsure, so that what the photograph shows there can
+    /// be seen. Default class 0, the background of SeaFeats and SeaCLIP; with `None` no class is special.
     pub background: Option<ClassId>,
 }
 
