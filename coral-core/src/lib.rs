@@ -4,11 +4,13 @@ mod atomic;
 mod class_set;
 mod error;
 mod grid;
+mod in_memory;
 mod instance;
 mod most_probable;
 mod overlaps;
 mod progress;
 mod random;
+mod raster;
 mod rle;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -24,15 +26,16 @@ pub use most_probable::most_probable;
 pub use overlaps::{InstanceMap, OverlapConfig, OverlapPolicy, resolve_overlaps};
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
+pub use raster::{Crs, GeoTransform, RasterGrid};
 pub use rle::{ColumnRun, RleMask};
 pub use traits::{
-    CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, Metric, PatchClassifier, PointPropagator,
-    Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder, TrainGridClassifier, TrainPatchClassifier,
-    TrainSegmenter,
+    CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, ImageRaster, LabelRaster, LabelSink, Metric,
+    PatchClassifier, PointPropagator, Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder,
+    TrainGridClassifier, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
-    BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel,
-    PointPrompt, ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    BoxPrompt, ClassId, EpochReport, FeatureMap, ImageWindow, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph,
+    PointLabel, PointPrompt, ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
 };
 
 pub use image;

@@ -8,8 +8,8 @@ use image::RgbImage;
 use ndarray::{Array2, Array3};
 
 use crate::{
-    ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel, ProbMap,
-    Prompt, PseudoLabel, Result, ScoredMask,
+    ClassId, EpochReport, FeatureMap, ImageWindow, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel,
+    ProbMap, Prompt, PseudoLabel, Rect, Result, ScoredMask, Size,
 };
 
 /// A list of samples that are loaded one at a time.
@@ -152,6 +152,41 @@ pub trait PromptableSegmenter: Send + Sync {
     fn predict(&self, embedding: &Self::Embedding, prompt: &Prompt) -> Result<Vec<ScoredMask>>;
 }
 
+/// A picture that may be larger than memory, read by windows: an orthophoto on disk, or an image.
+pub trait ImageRaster: Send + Sync {
+    /// Pixels of the whole raster.
+    fn size(&self) -> Size;
+
+    /// The pixels of `window`, and which of them hold data.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) for a window without pixels or beyond the raster; the reader's
+    /// error when the file is bad.
+    fn read_image(&self, window: Rect) -> Result<ImageWindow>;
+}
+
+/// A label map that may be larger than memory, read by windows.
+pub trait LabelRaster: Send + Sync {
+    /// Pixels of the whole raster.
+    fn size(&self) -> Size;
+
+    /// The classes of `window`; [`UNLABELED`](crate::UNLABELED) where there is no data.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) for a window without pixels or beyond the raster; the reader's
+    /// error when the file is bad.
+    fn read_labels(&self, window: Rect) -> Result<LabelMap>;
+}
+
+/// Takes a label map that may be larger than memory, from the top row to the bottom row.
+pub trait LabelSink {
+    /// Takes the next rows: n×W for any n.
+    ///
+    /// # Errors
+    /// When the rows have another width than the map or are too many, or cannot be stored.
+    fn write_rows(&mut self, rows: &LabelMap) -> Result<()>;
+}
+
 /// A measure that accumulates over many images.
 ///
 /// Merging two accumulators equals updating one with both inputs:
@@ -273,6 +308,14 @@ forward! {
         fn get(&self, index: usize) -> Result<T::Item>;
         fn name(&self, index: usize) -> Result<String>;
         fn is_empty(&self) -> bool;
+    }
+    ImageRaster {
+        fn size(&self) -> Size;
+        fn read_image(&self, window: Rect) -> Result<ImageWindow>;
+    }
+    LabelRaster {
+        fn size(&self) -> Size;
+        fn read_labels(&self, window: Rect) -> Result<LabelMap>;
     }
     FeatureExtractor {
         fn dim(&self) -> usize;

@@ -100,6 +100,20 @@ impl Rect {
         Self { x: 0, y: 0, width: size.width, height: size.height }
     }
 
+    /// Checks that the box holds pixels and that all lie inside `size`; `what` names it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) naming `what`, the box and the size.
+    pub fn expect_inside(self, what: &str, size: Size) -> Result<()> {
+        let end = |start: u32, length: u32| u64::from(start) + u64::from(length);
+        let inside = end(self.x, self.width) <= size.width.into() && end(self.y, self.height) <= size.height.into();
+        if inside && self.width > 0 && self.height > 0 {
+            return Ok(());
+        }
+        let Self { x, y, width, height } = self;
+        Err(Error::input(what, format!("expected a box of pixels inside {size}, got {width}x{height} at ({x}, {y})")))
+    }
+
     /// Width × height.
     pub fn area(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
@@ -259,6 +273,15 @@ impl FeatureMap {
         };
         (along(x, grid.width, self.image_size.width), along(y, grid.height, self.image_size.height))
     }
+}
+
+/// A window of an [`ImageRaster`](crate::ImageRaster).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageWindow {
+    /// The pixels; black where there is no data.
+    pub image: RgbImage,
+    /// H×W, false where the raster has no data.
+    pub valid: Array2<bool>,
 }
 
 /// A label that an algorithm, not a person, gave to a patch.
