@@ -11,6 +11,7 @@ mod delaunay;
 mod ensemble;
 mod epochs;
 mod feature_rows;
+mod frame_rasters;
 mod gaussian_process;
 mod geodesic;
 mod inverse_distance;
@@ -52,6 +53,11 @@ pub use coarse_inference::{classify_patches, grid_map};
 pub use constant_classifier::ConstantClassifier;
 pub use delaunay::delaunay_triangles;
 pub use ensemble::{Ensemble, vote_labels};
+pub use frame_rasters::{
+    Camera, Footprint, FootprintConfig, FrameInterpolation, FrameProbabilities, FrameRasterConfig, MissingClasses,
+    ProbabilityRaster, QuantileStretch, aggregate_footprints, coarse_classes, destination, haversine,
+    interpolate_frames, track_cell, track_grid,
+};
 pub use gaussian_process::{GaussianProcessConfig, GaussianProcessPropagator, gaussian_process_labels};
 pub use geodesic::{GeodesicConfig, GeodesicPropagator, geodesic_distance, geodesic_labels, geodesic_raster_scan};
 pub use inverse_distance::{

@@ -44,6 +44,16 @@ pub fn linear_on_grid(
     grid_x: &[f64],
     grid_y: &[f64],
 ) -> Result<Array3<f64>> {
+    linear_in_triangles(points, values, (grid_x, grid_y), None)
+}
+
+/// [`linear_on_grid`] in the triangles without an edge longer than `max_edge`.
+pub(crate) fn linear_in_triangles(
+    points: ArrayView2<'_, f64>,
+    values: ArrayView2<'_, f64>,
+    (grid_x, grid_y): (&[f64], &[f64]),
+    max_edge: Option<f64>,
+) -> Result<Array3<f64>> {
     let samples = Samples::new(points, values)?;
     check_axis("grid_x", grid_x)?;
     check_axis("grid_y", grid_y)?;
@@ -51,6 +61,8 @@ pub fn linear_on_grid(
     let mut grid = Array3::from_elem((grid_y.len(), grid_x.len(), channels), f64::NAN);
     let triangles: Vec<Triangle> =
         triangulate(&samples.positions).into_iter().filter_map(|t| Triangle::new(&samples.positions, t)).collect();
+    let short = |triangle: &Triangle| max_edge.is_none_or(|limit| triangle.longest_edge(&samples.positions) <= limit);
+    let triangles: Vec<Triangle> = triangles.into_iter().filter(short).collect();
     let row_len = grid_x.len() * channels;
     if let (Some(flat), 1..) = (grid.as_slice_mut(), row_len) {
         for_each_chunk(flat, BAND_ROWS * row_len, |band, rows| {
@@ -112,6 +124,12 @@ impl Triangle {
         let fold = |pick: fn(f64, f64) -> f64| [0, 1].map(|axis| pick(pick(a[axis], b[axis]), c[axis]));
         let usable = inverse.iter().flatten().all(|v| v.is_finite());
         usable.then_some(Self { corners, origin: a, inverse, low: fold(f64::min), high: fold(f64::max) })
+    }
+
+    fn longest_edge(&self, positions: &[[f64; 2]]) -> f64 {
+        let [a, b, c] = self.corners.map(|i| positions[i]);
+        let length = |p: [f64; 2], q: [f64; 2]| (p[0] - q[0]).hypot(p[1] - q[1]);
+        length(a, b).max(length(b, c)).max(length(c, a))
     }
 
     /// The barycentric weights of `place`, unless it lies outside.

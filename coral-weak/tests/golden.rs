@@ -3,6 +3,10 @@
 use coral_core::ndarray::ArrayD;
 use coral_core::testing::GoldenCase;
 
+#[path = "golden/coarse_map.rs"]
+mod coarse_map;
+#[path = "golden/footprint_aggregation.rs"]
+mod footprint_aggregation;
 #[path = "golden/geodesic.rs"]
 mod geodesic;
 #[path = "golden/griddata.rs"]

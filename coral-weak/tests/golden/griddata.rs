@@ -1,9 +1,11 @@
 //! Interpolation of scattered values on a grid.
 
+use coral_core::Crs;
 use coral_core::ndarray::{Array1, Array2, Axis, Ix1, Ix2, Ix3, stack};
 use coral_core::testing::GoldenCase;
 use coral_weak::{
-    InverseDistanceConfig, Neighbours, delaunay_triangles, inverse_distance, linear_on_grid, nearest_values,
+    FrameProbabilities, FrameRasterConfig, InverseDistanceConfig, Neighbours, delaunay_triangles, interpolate_frames,
+    inverse_distance, linear_on_grid, nearest_values, track_cell, track_grid,
 };
 
 use super::{TestResult, assert_close, open};
@@ -80,6 +82,38 @@ fn griddata_linear() -> TestResult {
         }
     }
     assert!(compared > ours.len(), "only {compared} values compared");
+    Ok(())
+}
+
+#[test]
+fn griddata_raster() -> TestResult {
+    let survey = Survey::open()?;
+    let cell = track_cell(survey.points.view(), Crs::WGS84)?;
+    let expected = survey.case.number("/grid/cell_m")?;
+    assert!((cell - expected).abs() <= 1e-12 * expected, "{cell}, expected {expected}");
+    let grid = track_grid(survey.points.view(), Crs::WGS84, cell)?;
+    assert_eq!(grid.size.shape(), (survey.grid_y.len(), survey.grid_x.len()));
+    let south = survey.grid_y.len() as f64 - 0.5;
+    for (column, &x) in survey.grid_x.iter().enumerate() {
+        assert!((grid.transform.world(column as f64 + 0.5, south).0 - x).abs() <= 1e-12 * x.abs());
+    }
+    for (row, &y) in survey.grid_y.iter().enumerate() {
+        assert!((grid.transform.world(0.5, south - row as f64).1 - y).abs() <= 1e-12 * y.abs());
+    }
+
+    let probabilities = survey.values.clone();
+    let frames = FrameProbabilities { crs: Crs::WGS84, positions: survey.points.clone(), probabilities };
+    let raster = interpolate_frames(&frames, &FrameRasterConfig { metric: false, ..Default::default() })?;
+    let centred = survey.case.f64("linear_centred")?.into_dimensionality::<Ix3>()?;
+    let border = survey.case.f64("hull_signed_distance_deg")?.into_dimensionality::<Ix2>()?;
+    let rows = survey.grid_y.len();
+    for ((class, y, x), &value) in raster.values.indexed_iter() {
+        let south = rows - 1 - y;
+        let expected = centred[[south, x, class]];
+        let edge = border[[south, x]].abs() < 1e-10;
+        let equal = (value - expected).abs() <= 1e-6 || value.is_nan() && expected.is_nan();
+        assert!(equal || edge, "({x}, {y}): {value}, expected {expected}");
+    }
     Ok(())
 }
 
