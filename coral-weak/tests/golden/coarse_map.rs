@@ -1,9 +1,10 @@
 //! The stretch of class probabilities and the coarse class raster.
 
-use coral_core::LabelMap;
+use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::{Array3, ArrayView3, Axis, Ix2, Ix3, stack};
 use coral_core::testing::GoldenCase;
-use coral_weak::{MissingClasses, QuantileStretch, coarse_classes};
+use coral_core::{ImageWindow, LabelMap, NoProgress, Size, UNLABELED};
+use coral_weak::{Fusion, MissingClasses, QuantileStretch, RasterMapConfig, coarse_classes, vote_raster};
 
 use super::{TestResult, open};
 
@@ -65,6 +66,47 @@ fn coarse_map_classes() -> TestResult {
             assert!(ours.dim() == expected.dim() && wrong.is_empty(), "session {s}{name}: {wrong:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn coarse_map_votes() -> TestResult {
+    let case = open("coarse_map");
+    let tiles: Vec<(u32, u32)> = case
+        .i64("vote/tile_xy")?
+        .into_dimensionality::<Ix2>()?
+        .outer_iter()
+        .map(|xy| (xy[0] as u32, xy[1] as u32))
+        .collect();
+    let labels = case.u8("vote/tile_preds")?.into_dimensionality::<Ix3>()?;
+    let expected = case.u8("vote/result_FIXED_class_ids")?.into_dimensionality::<Ix2>()?;
+    // Ids of the published map start at 1; 0 is where no tile lies.
+    let expected = expected.mapv(|id| id.checked_sub(1).unwrap_or(UNLABELED));
+    let side = |pointer: &str| case.number(pointer).map(|side| Size { width: side as u32, height: side as u32 });
+    let (tile, stride) = (side("/vote/tile")?, side("/vote/step")?);
+    let size = Size::of_map(&expected);
+    // A pixel's colour tells its place, so that the tile is known.
+    let place = |x: u32, y: u32| {
+        Rgb([
+            (x / stride.width) as u8,
+            (y / stride.height) as u8,
+            u8::from((x % stride.width, y % stride.height) == (0, 0)),
+        ])
+    };
+    let raster = RgbImage::from_fn(size.width, size.height, place);
+    let label = |window: &ImageWindow| {
+        let [column, row, aligned] = window.image.get_pixel(0, 0).0;
+        let corner = (u32::from(column) * stride.width, u32::from(row) * stride.height);
+        let index = tiles.iter().position(|&tile| tile == corner).filter(|_| aligned == 1);
+        // The published program has no tiles at the right and bottom edge.
+        let nothing = || LabelMap::from_elem(tile.shape(), UNLABELED);
+        Ok(index.map_or_else(nothing, |index| labels.index_axis(Axis(0), index).mapv(|id| id - 1)))
+    };
+    let classes = usize::from(labels.iter().max().copied().unwrap_or(0));
+    let config = RasterMapConfig { tile, stride, fusion: Fusion::Votes, ..Default::default() };
+    let mut map = LabelMap::default((0, 0));
+    vote_raster(&raster, classes, &config, &label, &mut map, &NoProgress)?;
+    assert!(map == expected, "{} pixels differ", map.iter().zip(&expected).filter(|(a, b)| a != b).count());
     Ok(())
 }
 
