@@ -28,6 +28,7 @@ mod points;
 mod prompt_groups;
 mod prompt_propagator;
 mod raster_map;
+mod raster_tiles;
 mod recorded_patches;
 mod rectify;
 mod refine_templates;
@@ -81,6 +82,7 @@ pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
 };
 pub use raster_map::{Fusion, RasterMapConfig, segment_raster, vote_raster};
+pub use raster_tiles::{RasterTiles, TileRules, TrainingTiles, training_tiles};
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};
 pub use refine_templates::refine_templates;
