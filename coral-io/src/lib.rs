@@ -55,6 +55,7 @@ pub use points::{NamedPoint, PointTable, point_images, read_points, write_points
 pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
 pub use subset::Subset;
 pub use synthetic::{
-    GrowthForm, MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
-    SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,
+    GrowthForm, LagoonFrame, LagoonSurvey, MeadowScene, Seagrass, SyntheticLagoon, SyntheticLagoonConfig,
+    SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef, SyntheticReefConfig,
+    SyntheticReefDataset, SyntheticScene, patch_truth,
 };

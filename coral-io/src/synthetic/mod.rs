@@ -11,6 +11,7 @@ mod dataset;
 mod geometry;
 mod ground;
 mod ground_skin;
+mod lagoon;
 mod meadow;
 mod noise;
 mod placement;
@@ -21,6 +22,7 @@ mod water;
 
 pub use config::{GrowthForm, SyntheticReefConfig};
 pub use dataset::SyntheticReefDataset;
+pub use lagoon::{LagoonFrame, LagoonSurvey, SyntheticLagoon, SyntheticLagoonConfig};
 pub use meadow::{MeadowScene, Seagrass, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, patch_truth};
 pub use reef::{SyntheticReef, SyntheticScene};
 
