@@ -9,10 +9,10 @@ use coral_core::{Dataset, EpochReport, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::config::ResNetConfig;
-use super::conv_norm::Mode;
 use super::files;
 use super::model::ResNet;
 use super::patch_network::LARGEST_WIDTH;
+use crate::batch_norm::Mode;
 use crate::layers::Linear;
 use crate::train::{
     Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
