@@ -13,8 +13,8 @@ use crate::weights::lacking;
 impl SegFormerConfig {
     /// Reads the configuration off the tensor shapes of a checkpoint with a head.
     ///
-    /// Shapes tell neither the strides, taken as published, nor the heads, taken as many as the stage is wider than the
-    /// first, as published, nor what training drops.
+    /// Shapes tell neither the strides, taken as published, nor the heads, taken as wide as divides the channels of all
+    /// stages, which is right for the published networks, nor what training drops. Set those of a network of one's own.
     ///
     /// # Errors
     /// [`Error::Weights`] with the likely cause when it holds no SegFormer, or one without a head; [`Error::Format`] naming
@@ -100,10 +100,14 @@ impl Shapes<'_> {
             let present = |&index: &usize| self.0.contains(&format!("{}mlp.dense1.weight", block(index)));
             config.depths[stage] = (0..).take_while(present).count();
             (config.hidden_sizes[stage], config.patch_sizes[stage]) = (width, patch);
-            config.mlp_ratios[stage] = self.whole("mlp.dense1.weight", hidden, width)?;
-            let narrowest = config.hidden_sizes[0];
-            config.num_attention_heads[stage] = self.whole("proj.weight", width, narrowest)?;
+            if !hidden.is_multiple_of(width) {
+                let reason = format!("{hidden} rows; expected a multiple of the {width} columns");
+                return Err(Error::input(format!("{}mlp.dense1.weight", block(0)), reason));
+            }
+            config.mlp_ratios[stage] = hidden / width;
         }
+        let head = config.hidden_sizes.into_iter().fold(0, common_divisor);
+        config.num_attention_heads = config.hidden_sizes.map(|width| width / head);
         let fuse = format!("{HEAD}linear_fuse.weight");
         config.decoder_hidden_size = match self.0.contains(&fuse) {
             true => self.expect::<4>(&fuse)?[0],
@@ -111,14 +115,6 @@ impl Shapes<'_> {
             false => 768,
         };
         Ok(config)
-    }
-
-    /// How many times `part` goes into `side`.
-    fn whole(&self, what: &str, side: usize, part: usize) -> Result<usize> {
-        match side.is_multiple_of(part) {
-            true => Ok(side / part),
-            false => Err(Error::input(what, format!("{side} rows; expected a multiple of {part}"))),
-        }
     }
 
     fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
@@ -130,6 +126,10 @@ impl Shapes<'_> {
             _ => Err(Error::input(name, format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
         }
     }
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// `config.json` of `transformers`, with the values that it leaves out.
