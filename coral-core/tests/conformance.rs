@@ -2,8 +2,10 @@
 
 use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::Array2;
-use coral_core::testing::{MetricSuite, check_dataset, check_metric, check_point_propagator};
-use coral_core::{Dataset, Error, LabelMap, Metric, PointLabel, PointPropagator, Result, Size, validate_points};
+use coral_core::testing::{MetricSuite, check_dataset, check_metric, check_point_propagator, check_segmenter};
+use coral_core::{
+    Dataset, Error, LabelMap, Metric, PointLabel, PointPropagator, ProbMap, Result, Segmenter, Size, validate_points,
+};
 
 /// Nearest labelled point by brute force; ties go to the smallest (y, x).
 fn nearest(image: &RgbImage, points: &[PointLabel]) -> Result<LabelMap> {
@@ -240,4 +242,54 @@ fn datasets_are_told_apart() {
 fn flat_images_are_images() {
     let image = RgbImage::from_pixel(3, 2, Rgb([1, 2, 3]));
     assert_eq!(nearest(&image, &[PointLabel { x: 0, y: 0, class: 4 }]).unwrap(), Array2::from_elem((2, 3), 4));
+}
+
+/// Probabilities by brightness, with something wrong.
+struct Brightness(&'static str, std::sync::atomic::AtomicUsize);
+
+impl Segmenter for Brightness {
+    fn num_classes(&self) -> usize {
+        2
+    }
+
+    fn segment(&self, image: &RgbImage) -> Result<ProbMap> {
+        let Size { width, height } = Size::of(image);
+        let call = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match self.0 {
+            "empty" => {}
+            _ if width == 0 || height == 0 => return Err(Error::input("image", "no pixels")),
+            "square" if width != height => return Err(Error::input("image", "not square")),
+            "pixel" if width * height == 1 => return Ok(ProbMap::zeros((2, 2, 2))),
+            "small" if width * height == 1 => return Err(Error::input("image", "too small")),
+            _ => {}
+        }
+        Ok(ProbMap::from_shape_fn((2, height as usize, width as usize), |(class, y, x)| {
+            let light = f32::from(image.get_pixel(x as u32, y as u32).0[1]) / 255.0;
+            let share = if class == 0 { light } else { 1.0 - light };
+            match self.0 {
+                "logits" => 9.0 * share,
+                "twice" => 0.9 * share,
+                "restless" if call % 2 == 1 => 0.5,
+                _ => share,
+            }
+        }))
+    }
+}
+
+#[test]
+fn segmenters_are_told_apart() {
+    let check = |fault| check_segmenter(&Brightness(fault, 0.into()), Size { width: 9, height: 7 });
+    check("none").unwrap();
+    check("small").unwrap();
+    for (fault, expected) in [
+        ("empty", "0x7 image: accepted, expected an error"),
+        ("square", "14x7 image: valid input is refused: invalid input `image`: not square"),
+        ("pixel", "1x1 image: the map has shape [2, 2, 2], expected [2, 1, 1]"),
+        ("logits", "a probability is"),
+        ("twice", "sum to 0.9"),
+        ("restless", "two runs differ"),
+    ] {
+        let text = check(fault).unwrap_err().to_string();
+        assert!(text.contains(expected), "{fault}: {text}");
+    }
 }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod batch_norm;
+mod class_names;
 mod clip;
+mod dropout;
 #[cfg(test)]
 mod gradient_check;
 mod layers;
@@ -8,10 +11,12 @@ mod ops;
 mod resize;
 mod resnet;
 mod sam;
+mod segformer;
 mod tensor;
 mod train;
 mod weights;
 
+pub use batch_norm::Mode;
 pub use clip::{
     Clip, ClipActivation, ClipConfig, ClipDense, ClipEncoder, ClipEncoderConfig, ClipImageConfig, ClipPreprocess,
     ClipTextConfig, ClipTokenizer,
@@ -21,8 +26,8 @@ pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,
 };
 pub use resnet::{
-    Cells, FitConfig, HiddenLayer, Mode, PatchNetwork, PatchNetworkConfig, ResNet, ResNetClassifier,
-    ResNetClassifierConfig, ResNetConfig, SimClr, SimClrConfig,
+    Cells, FitConfig, HiddenLayer, PatchNetwork, PatchNetworkConfig, ResNet, ResNetClassifier, ResNetClassifierConfig,
+    ResNetConfig, SimClr, SimClrConfig,
 };
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
@@ -30,14 +35,18 @@ pub use sam::{
     box_nms, crop_boxes, feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid,
     remove_small_regions, stability_score, tile_boxes,
 };
+pub use segformer::{
+    SegFormer, SegFormerConfig, SegFormerFitConfig, SegFormerPart, SegFormerSegmenter, SegFormerSegmenterConfig,
+    ValidationReport,
+};
 pub use tensor::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows};
 pub use train::{
     Augmentation, AverageConfig, BatchPlan, ChannelShift, ColorJitter, CosineConfig, CrossEntropyConfig, DiceClasses,
     DiceConfig, DiceScope, EarlyStopping, EarlyStoppingConfig, ExponentialAverage, FocalConfig, Fresh, GaussianBlur,
     Goal, Gradients, Interval, LoaderConfig, Monitor, Optimizer, OptimizerConfig, Parameters, PlateauConfig,
-    RandomCrop, Reduction, Schedule, ScheduleConfig, SeafeatsLoss, Threshold, Trainer, TrainerConfig, batch_indices,
-    bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, epoch_order, focal_cross_entropy, focal_loss,
-    for_each_batch, mse, nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
+    RandomCrop, Reduction, Schedule, ScheduleConfig, SeafeatsLoss, SegmentationLoss, Threshold, Trainer, TrainerConfig,
+    batch_indices, bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, epoch_order, focal_cross_entropy,
+    focal_loss, for_each_batch, mse, nt_xent, seafeats_loss, soft_cross_entropy, weighted_order,
 };
 pub use weights::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, convert_to_safetensors, load};
 

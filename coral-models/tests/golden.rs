@@ -16,6 +16,8 @@ mod resize;
 mod resnet;
 #[path = "golden/sam.rs"]
 mod sam;
+#[path = "golden/segformer.rs"]
+mod segformer;
 
 fn open(name: &str) -> GoldenCase {
     GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), name).unwrap()

@@ -23,6 +23,7 @@ mod rectify;
 mod resample;
 mod resize;
 mod simd;
+mod softmax_planes;
 mod window_attention;
 
 pub(crate) use activation::{Activation, gelu, relu};
@@ -40,6 +41,7 @@ pub(crate) use pool::{average_pool, max_pool};
 pub(crate) use rectify::add_relu;
 pub(crate) use resample::{resize_grid, resize_rows};
 pub use resize::{resize_bilinear, resize_nearest};
+pub(crate) use softmax_planes::softmax_planes;
 pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};
 
 use std::ops::Deref;

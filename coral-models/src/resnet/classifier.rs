@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use coral_core::image::RgbImage;
-use coral_core::{ClassId, ClassSet, Error, Result, Size};
+use coral_core::{ClassSet, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
+use crate::class_names::class_set;
 use crate::tensor::pixels_to_tensor;
-use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, check_size};
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, check_size, resume_alike};
 use crate::weights::write_safetensors;
 use crate::{Checkpoint, Normalization, Parameters, PillowFilter, resize_image};
 
@@ -63,14 +64,7 @@ impl ResNetClassifierConfig {
     /// # Ok::<(), coral_core::Error>(())
     /// ```
     pub fn class_set(&self) -> Result<ClassSet> {
-        let (names, classes) = (&self.class_names, self.network.classes);
-        if names.is_empty() {
-            return Ok(ClassSet::from_ids((0..=ClassId::MAX).take(classes)));
-        }
-        if names.len() != classes {
-            return Err(Error::parameter("class_names", format!("{} names for {classes} classes", names.len())));
-        }
-        ClassSet::from_names(names).map_err(|error| Error::parameter("class_names", error.to_string()))
+        class_set(&self.class_names, self.network.classes)
     }
 }
 
@@ -259,7 +253,7 @@ impl ResNetClassifier {
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
         self.changed();
         let ours = &self.config;
-        files::resume(&mut self.trainer, path.as_ref(), ours, |mut theirs: ResNetClassifierConfig| {
+        resume_alike(&mut self.trainer, path.as_ref(), ours, |mut theirs: ResNetClassifierConfig| {
             theirs.training.loader = ours.training.loader;
             theirs
         })

@@ -7,8 +7,8 @@ use coral_core::ndarray::{Array2, Array3};
 use coral_core::{Error, FeatureExtractor, FeatureMap, GridClassifier, ImageEncoder, PatchClassifier, Result, Size};
 
 use super::classifier::{ResNetClassifier, whole_cells};
-use super::conv_norm::Mode;
 use super::patch_network::INFERENCE_PIXELS;
+use crate::batch_norm::Mode;
 use crate::tensor::{tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows, unit_rows};
 use crate::{PillowFilter, resize_image};
 

@@ -10,9 +10,9 @@ use coral_core::{
 
 use super::classifier::{FitConfig, ResNetClassifier};
 use super::classify::resized;
-use super::conv_norm::Mode;
 use super::labeled_cells::{LabeledCells, check_grid};
 use super::patch_network::Cells;
+use crate::batch_norm::Mode;
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,

@@ -16,7 +16,6 @@ mod tests;
 
 pub use classifier::{FitConfig, ResNetClassifier, ResNetClassifierConfig};
 pub use config::ResNetConfig;
-pub use conv_norm::Mode;
 pub use model::ResNet;
 pub use patch_network::{Cells, HiddenLayer, PatchNetwork, PatchNetworkConfig};
 pub use simclr::{SimClr, SimClrConfig};

@@ -3,7 +3,8 @@ use candle_nn::VarBuilder;
 use coral_core::Error;
 
 use super::config::ResNetConfig;
-use super::conv_norm::{ConvNorm, Mode};
+use super::conv_norm::ConvNorm;
+use crate::batch_norm::Mode;
 use crate::ops::{self, Window};
 use crate::train::STATE_PREFIXES;
 use crate::{Checkpoint, load};

@@ -4,8 +4,9 @@ use coral_core::{Error, SeededRng};
 use serde::{Deserialize, Serialize};
 
 use super::config::ResNetConfig;
-use super::conv_norm::Mode;
 use super::model::ResNet;
+use crate::batch_norm::Mode;
+use crate::dropout::drop_values;
 use crate::layers::Linear;
 use crate::{Checkpoint, ops};
 
@@ -218,12 +219,6 @@ impl PatchNetwork {
         if rectified {
             hidden = ops::relu(&hidden)?;
         }
-        if let Some(random) = dropout.filter(|_| share > 0.0) {
-            let kept = (1.0 / (1.0 - share)) as f32;
-            let mask = (0..hidden.elem_count()).map(|_| if random.chance(share) { 0.0 } else { kept });
-            let mask = Tensor::from_iter(mask, hidden.device())?.to_dtype(hidden.dtype())?;
-            hidden = (&hidden * mask.reshape(hidden.shape())?)?;
-        }
-        self.classes.forward(&hidden)
+        self.classes.forward(&drop_values(hidden, share, dropout)?)
     }
 }

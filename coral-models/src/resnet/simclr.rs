@@ -9,14 +9,14 @@ use coral_core::{Dataset, EpochReport, Error, Result, Size};
 use serde::{Deserialize, Serialize};
 
 use super::config::ResNetConfig;
-use super::conv_norm::Mode;
 use super::files;
 use super::model::ResNet;
 use super::patch_network::LARGEST_WIDTH;
+use crate::batch_norm::Mode;
 use crate::layers::Linear;
 use crate::train::{
     Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
-    nt_xent,
+    nt_xent, resume_alike,
 };
 use crate::weights::write_safetensors;
 use crate::{Checkpoint, Normalization, Parameters, images_to_tensor, ops};
@@ -262,7 +262,7 @@ impl SimClr {
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
         let ours = &self.config;
         let take_over = |theirs| SimClrConfig { loader: ours.loader, ..theirs };
-        files::resume(&mut self.trainer, path.as_ref(), ours, take_over)
+        resume_alike(&mut self.trainer, path.as_ref(), ours, take_over)
     }
 }
 

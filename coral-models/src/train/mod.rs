@@ -27,14 +27,14 @@ pub use batches::{BatchPlan, LoaderConfig, for_each_batch};
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig};
 pub use gradients::Gradients;
 pub use loss::{
-    CrossEntropyConfig, DiceClasses, DiceConfig, DiceScope, FocalConfig, Reduction, SeafeatsLoss, bce_with_logits,
-    binary_dice_loss, cross_entropy, dice_loss, focal_cross_entropy, focal_loss, mse, nt_xent, seafeats_loss,
-    soft_cross_entropy,
+    CrossEntropyConfig, DiceClasses, DiceConfig, DiceScope, FocalConfig, Reduction, SeafeatsLoss, SegmentationLoss,
+    bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, focal_cross_entropy, focal_loss, mse, nt_xent,
+    seafeats_loss, soft_cross_entropy,
 };
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
-pub(crate) use settings::expect_same_settings;
+pub(crate) use settings::resume_alike;
 pub(crate) use state::STATE_PREFIXES;
 pub use trainer::{Monitor, Trainer, TrainerConfig};

@@ -2,13 +2,32 @@ use std::path::Path;
 
 use coral_core::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::trainer::Trainer;
+
+/// Goes back to a state that was saved with the settings `ours`, but for those that `take_over` sets to ours; gives what the
+/// caller kept beside the settings.
+pub(crate) fn resume_alike<C: Serialize + DeserializeOwned, T: DeserializeOwned>(
+    trainer: &mut Trainer,
+    path: &Path,
+    ours: &C,
+    take_over: impl FnOnce(C) -> C,
+) -> Result<T> {
+    let (_, extra) = trainer.resume_if(path, |saved: &(Value, T)| {
+        let theirs = C::deserialize(&saved.0)
+            .map_err(|error| Error::format(path, None, format!("training state: field `extra`: {error}")))?;
+        expect_same_settings(path, &take_over(theirs), ours)
+    })?;
+    Ok(extra)
+}
 
 /// Checks that a training that is to go on has the settings that its file was written with.
 ///
 /// # Errors
 /// [`Error::Format`] naming the first field that differs, by its path, and both values.
-pub(crate) fn expect_same_settings<C: Serialize>(path: &Path, theirs: &C, ours: &C) -> Result<()> {
+pub(super) fn expect_same_settings<C: Serialize>(path: &Path, theirs: &C, ours: &C) -> Result<()> {
     let value = |config: &C| serde_json::to_value(config).map_err(Error::model);
     match difference(&value(theirs)?, &value(ours)?) {
         Some((field, theirs, ours)) => {

@@ -21,9 +21,18 @@ impl Convolution {
     /// From `weight` out×in×h×w and `bias` out, as PyTorch stores them, with as many rows and columns of zeros around
     /// the image as keep its size at stride 1.
     pub(crate) fn new(weight: &Tensor, bias: Option<Tensor>, stride: usize) -> Result<Self> {
-        let (out, _, down, across) = weight.dims4()?;
+        let (_, _, down, across) = weight.dims4()?;
         if down != across || stride == 0 {
             candle_core::bail!("expected a square kernel and a stride, got {:?} and {stride}", weight.dims());
+        }
+        Self::with_window(weight, bias, Window::square(down, stride, down / 2))
+    }
+
+    /// The same for any stride and padding; the kernel of `window` is that of `weight`.
+    pub(crate) fn with_window(weight: &Tensor, bias: Option<Tensor>, window: Window) -> Result<Self> {
+        let (out, _, down, across) = weight.dims4()?;
+        if window.kernel != [down, across] {
+            candle_core::bail!("{window:?} with weights {:?}", weight.dims());
         }
         if bias.as_ref().is_some_and(|bias| bias.dims() != [out]) {
             candle_core::bail!("bias {:?} for {out} channels", bias.as_ref().map(Tensor::dims));
@@ -32,7 +41,6 @@ impl Convolution {
         let taps = |weights: &[Tensor]| weights[0].permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1);
         let packed = Derived::new(vec![weight.clone()], taps)?;
         let bias = bias.map(|bias| bias.contiguous()).transpose()?;
-        let window = Window::square(down, stride, down / 2);
         Ok(Self { weight, packed, bias, window, activation: None })
     }
 
@@ -161,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn windows_without_padding_leave_out_what_does_not_fill_them() {
+        for ([height, width], side) in [([9, 7], 2), ([8, 19], 8), ([5, 11], 4)] {
+            let (x, weight) = (random(&[2, height, width, 3], 1), random(&[5, 3, side, side], 2));
+            let window = Window::square(side, side, 0);
+            let conv = Convolution::with_window(&weight, Some(random(&[5], 3)), window).unwrap();
+            let reduced = conv.forward(&x).unwrap();
+            assert_eq!(reduced.dims(), [2, height / side, width / side, 5]);
+            assert_close(&reduced, &conv.forward(&tracked(&x)).unwrap(), 1e-4);
+        }
+    }
+
+    #[test]
     fn gradients_are_those_of_finite_differences() {
         for [batch, height, width, inner, out, kernel, stride] in SHAPES {
             let x = random(&[batch, height, width, inner], 1).to_dtype(DType::F64).unwrap();
@@ -199,6 +219,7 @@ mod tests {
         assert!(Convolution::new(&random(&[2, 3, 3, 3], 1), Some(random(&[3], 1)), 1).is_err());
         let conv = Convolution::new(&random(&[2, 3, 3, 3], 1), None, 1).unwrap();
         assert!(conv.forward(&random(&[1, 4, 4, 2], 1)).is_err());
+        assert!(Convolution::with_window(&random(&[2, 3, 3, 3], 1), None, Window::square(2, 2, 0)).is_err());
         assert!(convolve(&random(&[1, 2, 4, 2], 1), &random(&[1, 2, 3, 3], 1), Window::square(3, 1, 0)).is_err());
     }
 }

@@ -6,6 +6,7 @@ mod cross_entropy;
 mod dice;
 mod focal;
 mod seafeats;
+mod segmentation;
 mod softmax;
 mod targets;
 
@@ -15,3 +16,4 @@ pub use cross_entropy::{CrossEntropyConfig, Reduction, cross_entropy, soft_cross
 pub use dice::{DiceClasses, DiceConfig, DiceScope, binary_dice_loss, dice_loss};
 pub use focal::{FocalConfig, focal_cross_entropy, focal_loss};
 pub use seafeats::{SeafeatsLoss, seafeats_loss};
+pub use segmentation::SegmentationLoss;
