@@ -30,6 +30,7 @@ mod recorded_patches;
 mod rectify;
 mod refine_templates;
 mod registry;
+mod sam_refiner;
 mod samples;
 mod sampling;
 mod sea_clip;
@@ -43,6 +44,7 @@ mod superpixel_propagator;
 mod superpixels;
 mod template_similarity;
 mod templates;
+mod tight_box;
 mod zero_shot;
 
 pub use cell_counts::CellCounts;
@@ -77,6 +79,10 @@ pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, 
 pub use rectify::{rectify, segment_features};
 pub use refine_templates::refine_templates;
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
+pub use sam_refiner::{
+    MaskDistance, MaskFrame, NegativeSearch, RefinedMask, RefinerPrompts, SamRefiner, SamRefinerConfig, expand_box,
+    mask_depth, refiner_mask_logits, refiner_prompts,
+};
 pub use sampling::{grid_points, random_points, stratified_points};
 pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{SeaFeats, SeaFeatsConfig, SeaFeatsEpoch};
