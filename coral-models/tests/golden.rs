@@ -16,6 +16,8 @@ mod resize;
 mod resnet;
 #[path = "golden/sam.rs"]
 mod sam;
+#[path = "golden/sam_refiner.rs"]
+mod sam_refiner;
 
 fn open(name: &str) -> GoldenCase {
     GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), name).unwrap()
