@@ -20,6 +20,7 @@ mod largest_class;
 mod linear;
 mod multi_level;
 mod nearest;
+mod nearest_fill;
 mod parallel;
 mod patch_ensemble;
 mod photographs;
@@ -28,6 +29,7 @@ mod prompt_groups;
 mod prompt_propagator;
 mod recorded_patches;
 mod rectify;
+mod refine_classes;
 mod refine_templates;
 mod registry;
 mod sam_refiner;
@@ -68,6 +70,7 @@ pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use nearest_fill::fill_class;
 pub use patch_ensemble::{
     PatchEnsemble, Standardization, ensemble_map, ensemble_probabilities, resample_map, standardize_logits,
 };
@@ -77,6 +80,7 @@ pub use prompt_propagator::{
 };
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};
+pub use refine_classes::{ClassRefinementConfig, refine_classes};
 pub use refine_templates::refine_templates;
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
 pub use sam_refiner::{

@@ -9,6 +9,8 @@ mod geodesic;
 mod griddata;
 #[path = "golden/hil_selection.rs"]
 mod hil_selection;
+#[path = "golden/nearest_fill.rs"]
+mod nearest_fill;
 #[path = "golden/sam_refiner.rs"]
 mod sam_refiner;
 #[path = "golden/seafeats.rs"]

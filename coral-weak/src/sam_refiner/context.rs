@@ -1,8 +1,9 @@
 //! Larger boxes where the surroundings look like the mask.
 
-use coral_core::{Error, FeatureMap, Rect, Result, Size};
+use coral_core::{Error, FeatureMap, Rect, Result};
 use ndarray::{ArrayView1, ArrayView2, s};
 
+use super::depth::size_of;
 use crate::between::{Between, betweens};
 
 /// Cosines above it look like the mask.
@@ -64,7 +65,7 @@ fn check(mask: ArrayView2<'_, bool>, rect: Rect, features: &FeatureMap, margin: 
     if !(0.0..=1.0).contains(&margin) {
         return Err(Error::parameter("margin", format!("expected a number in 0..=1, got {margin}")));
     }
-    let size = Size { width: mask.ncols() as u32, height: mask.nrows() as u32 };
+    let size = size_of(mask);
     features.image_size.expect("mask", size)?;
     if rect.area() == 0 || Rect::whole(size).intersection(rect) != Some(rect) {
         return Err(Error::input("rect", format!("{rect:?} is empty or leaves the {size} mask")));
@@ -129,6 +130,7 @@ impl<'a> Likeness<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coral_core::Size;
     use ndarray::{Array2, Array3};
 
     /// Columns up to 29 look like the mask, the others do not.

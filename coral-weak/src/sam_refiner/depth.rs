@@ -1,18 +1,19 @@
 //! How deep every pixel of a mask lies inside it.
 
-use coral_core::{PointLabel, Result, Size};
+use coral_core::{Error, Result, Size};
 use ndarray::{Array2, Array3, ArrayView2};
 
 use super::config::MaskDistance;
 use crate::geodesic::geodesic_raster_scan;
 use crate::nearest::nearest_of;
+use crate::nearest_fill::edge_points;
 
 /// The distance from every pixel of a mask to the nearest pixel outside, H×W, in pixels; 0 outside.
 ///
 /// The edge of the image is no outside, but for a mask of all its pixels, see [`MaskDistance`].
 ///
 /// # Errors
-/// [`Error::InvalidInput`](coral_core::Error::InvalidInput) for a mask without pixels or with more than 2³² − 1.
+/// [`Error::InvalidInput`] for a mask without pixels or with more than 2³² − 1.
 ///
 /// # Examples
 /// ```
@@ -36,11 +37,15 @@ pub fn mask_depth(mask: ArrayView2<'_, bool>, distance: MaskDistance) -> Result<
 
 /// Checks that there are pixels, and no more than can be numbered.
 pub(super) fn check_size(mask: ArrayView2<'_, bool>) -> Result<()> {
-    let (height, width) = mask.dim();
     if (1..=u32::MAX as usize).contains(&mask.len()) {
         return Ok(());
     }
-    Err(coral_core::Error::input("mask", format!("expected 1 to 2^32 - 1 pixels, got {width}x{height}")))
+    Err(Error::input("mask", format!("expected 1 to 2^32 - 1 pixels, got {}", size_of(mask))))
+}
+
+/// The size of a view, which [`Size::of_map`] does not take.
+pub(super) fn size_of(mask: ArrayView2<'_, bool>) -> Size {
+    Size { width: mask.ncols() as u32, height: mask.nrows() as u32 }
 }
 
 fn chamfer(mask: ArrayView2<'_, bool>) -> Result<Array2<f32>> {
@@ -53,29 +58,20 @@ fn chamfer(mask: ArrayView2<'_, bool>) -> Result<Array2<f32>> {
 
 fn euclidean(mask: ArrayView2<'_, bool>) -> Array2<f32> {
     let (height, width) = mask.dim();
-    let outside = outside_edge(mask);
+    let size = size_of(mask);
+    let outside = edge_points(size, |y, x| (!mask[[y, x]]).then_some(0));
     if outside.is_empty() {
         let to_edge = |at: usize, length: usize| (at + 1).min(length - at);
         let depth = |(y, x): (usize, usize)| to_edge(y, height).min(to_edge(x, width)) as f32;
         let all = mask.iter().all(|&inside| inside);
         return if all { Array2::from_shape_fn((height, width), depth) } else { Array2::zeros((height, width)) };
     }
-    let nearest = nearest_of(&outside, Size::of_map(&mask.to_owned()), |i| i as u32);
+    let nearest = nearest_of(&outside, size, |i| i as u32);
     Array2::from_shape_fn((height, width), |(y, x)| {
         let p = outside[nearest[[y, x]] as usize];
         let (dx, dy) = (x as f64 - f64::from(p.x), y as f64 - f64::from(p.y));
         if mask[[y, x]] { (dx * dx + dy * dy).sqrt() as f32 } else { 0.0 }
     })
-}
-
-/// The pixels outside with a neighbour inside, in canonical order: the nearest one outside is always among them.
-fn outside_edge(mask: ArrayView2<'_, bool>) -> Vec<PointLabel> {
-    let inside = |y: usize, x: usize| mask.get([y, x]).is_some_and(|&inside| inside);
-    let touches = |y: usize, x: usize| {
-        inside(y.wrapping_sub(1), x) || inside(y + 1, x) || inside(y, x.wrapping_sub(1)) || inside(y, x + 1)
-    };
-    let edge = mask.indexed_iter().filter(|&((y, x), &inside)| !inside && touches(y, x));
-    edge.map(|((y, x), _)| PointLabel { x: x as u32, y: y as u32, class: 0 }).collect()
 }
 
 #[cfg(test)]

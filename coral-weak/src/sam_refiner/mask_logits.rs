@@ -4,6 +4,7 @@ use coral_core::{Result, Size};
 use ndarray::{Array2, ArrayView2};
 
 use super::config::MaskFrame;
+use super::depth::size_of;
 use super::prompts::RefinerPrompts;
 use crate::between::betweens;
 use crate::parallel;
@@ -29,7 +30,7 @@ pub fn refiner_mask_logits(
 ) -> Result<Array2<f32>> {
     frame.validate()?;
     let size = Size::of_map(&prompts.weight);
-    size.expect("mask", Size { width: mask.ncols() as u32, height: mask.nrows() as u32 })?;
+    size.expect("mask", size_of(mask))?;
     let axes = frame_axes(size, frame);
     let signs = resample(&mask.mapv(|inside| if inside { 1.0 } else { -1.0 }), &axes, -1.0);
     let mut logits = resample(&prompts.weight, &axes, 0.0);

@@ -12,6 +12,8 @@ use coral_core::image::RgbImage;
 use coral_core::{Error, FeatureMap, PointPrompt, Prompt, PromptableSegmenter, Result, ScoredMask, Size};
 use ndarray::{Array2, ArrayView2};
 
+use depth::{check_size, size_of};
+
 pub use config::{MaskDistance, MaskFrame, NegativeSearch, SamRefinerConfig};
 pub use context::expand_box;
 pub use depth::mask_depth;
@@ -143,7 +145,7 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
     pub fn refine_all(&self, image: &RgbImage, masks: &[ArrayView2<'_, bool>]) -> Result<Vec<RefinedMask>> {
         for mask in masks {
             Size::of(image).expect("mask", size_of(*mask))?;
-            depth::check_size(*mask)?;
+            check_size(*mask)?;
         }
         if !masks.iter().any(|mask| mask.iter().any(|&inside| inside)) {
             return Ok(masks.iter().map(|mask| coarse(*mask)).collect());
@@ -238,10 +240,6 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
 
 fn coarse(mask: ArrayView2<'_, bool>) -> RefinedMask {
     RefinedMask { mask: mask.to_owned(), predicted_iou: None, iterations: 0 }
-}
-
-fn size_of(mask: ArrayView2<'_, bool>) -> Size {
-    Size { width: mask.ncols() as u32, height: mask.nrows() as u32 }
 }
 
 /// The mask of the highest predicted IoU, the first of equals.
