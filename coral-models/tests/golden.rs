@@ -16,6 +16,8 @@ mod resize;
 mod resnet;
 #[path = "golden/sam.rs"]
 mod sam;
+#[path = "golden/sam_refiner.rs"]
+mod sam_refiner;
 #[path = "golden/segformer.rs"]
 mod segformer;
 

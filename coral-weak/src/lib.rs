@@ -21,6 +21,7 @@ mod largest_class;
 mod linear;
 mod multi_level;
 mod nearest;
+mod nearest_fill;
 mod parallel;
 mod patch_ensemble;
 mod photographs;
@@ -31,8 +32,10 @@ mod raster_map;
 mod raster_tiles;
 mod recorded_patches;
 mod rectify;
+mod refine_classes;
 mod refine_templates;
 mod registry;
+mod sam_refiner;
 mod samples;
 mod sampling;
 mod sea_clip;
@@ -46,6 +49,7 @@ mod superpixel_propagator;
 mod superpixels;
 mod template_similarity;
 mod templates;
+mod tight_box;
 mod zero_shot;
 
 pub use cell_counts::CellCounts;
@@ -74,6 +78,7 @@ pub use largest_class::{LargestClassPropagator, largest_class_labels};
 pub use linear::{LinearPropagator, linear_labels, linear_on_grid};
 pub use multi_level::{Fill, MultiLevelConfig, MultiLevelPropagator, multi_level_labels};
 pub use nearest::{DistanceTransform, NearestPropagator, distance_transform, nearest_labels};
+pub use nearest_fill::fill_class;
 pub use patch_ensemble::{
     PatchEnsemble, Standardization, ensemble_map, ensemble_probabilities, resample_map, standardize_logits,
 };
@@ -85,8 +90,13 @@ pub use raster_map::{Fusion, RasterMapConfig, segment_raster, vote_raster};
 pub use raster_tiles::{RasterTiles, TileRules, TrainingTiles, training_tiles};
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};
+pub use refine_classes::{ClassRefinementConfig, refine_classes};
 pub use refine_templates::refine_templates;
 pub use registry::{DEFAULT_METHOD, DefaultPropagator, METHODS, Method, propagator};
+pub use sam_refiner::{
+    MaskDistance, MaskFrame, NegativeSearch, RefinedMask, RefinerPrompts, SamRefiner, SamRefinerConfig, expand_box,
+    mask_depth, refiner_mask_logits, refiner_prompts,
+};
 pub use sampling::{grid_points, random_points, stratified_points};
 pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{SeaFeats, SeaFeatsConfig, SeaFeatsEpoch};

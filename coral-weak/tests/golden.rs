@@ -13,6 +13,10 @@ mod geodesic;
 mod griddata;
 #[path = "golden/hil_selection.rs"]
 mod hil_selection;
+#[path = "golden/nearest_fill.rs"]
+mod nearest_fill;
+#[path = "golden/sam_refiner.rs"]
+mod sam_refiner;
 #[path = "golden/seafeats.rs"]
 mod seafeats;
 #[path = "golden/slic.rs"]

@@ -4,9 +4,10 @@ use coral_core::{Error, PointLabel, Result, ScoredMask, Size};
 use ndarray::Array2;
 
 use super::PromptPropagatorConfig;
-use super::mask::{PointMask, area, crop, tight_box};
+use super::mask::{PointMask, area, crop};
 use super::prompts::nearest;
 use crate::points::CanonicalPoints;
+use crate::tight_box::tight_box;
 
 /// The labelled points that a mask covers, by index.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@ use coral_core::{Error, PointLabel, Rect, Result, Size};
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::nearest::nearest_of;
+use crate::tight_box::tight_box;
 
 /// The mask that a labelled point asked for, cropped to its box.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,23 +74,6 @@ impl PointMask {
 /// The number of pixels inside.
 pub(super) fn area(mask: ArrayView2<'_, bool>) -> usize {
     mask.iter().filter(|&&inside| inside).count()
-}
-
-/// The smallest box that holds all that is inside.
-pub(super) fn tight_box(mask: ArrayView2<'_, bool>) -> Option<Rect> {
-    let (mut left, mut right, mut top, mut bottom) = (usize::MAX, 0, usize::MAX, 0);
-    for (y, row) in mask.rows().into_iter().enumerate() {
-        let Some(first) = row.iter().position(|&inside| inside) else { continue };
-        let last = row.len() - 1 - row.iter().rev().position(|&inside| inside).unwrap_or(0);
-        (left, right, top, bottom) = (left.min(first), right.max(last), top.min(y), y);
-    }
-    let length = |from: usize, to: usize| (to - from + 1) as u32;
-    (top <= bottom && left <= right).then(|| Rect {
-        x: left as u32,
-        y: top as u32,
-        width: length(left, right),
-        height: length(top, bottom),
-    })
 }
 
 /// The part of a mask inside a box.

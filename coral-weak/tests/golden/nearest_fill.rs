@@ -1,0 +1,38 @@
+//! The nearest fill of *The point is the mask*.
+
+use coral_core::LabelMap;
+use coral_core::ndarray::{Array2, Ix2};
+use coral_weak::fill_class;
+
+use super::{TestResult, open};
+
+#[test]
+fn nearest_fill() -> TestResult {
+    let case = open("coarse_map");
+    // The id after the last class marks what is to be filled.
+    let marker = case.value("/classes")?.as_array().ok_or("classes")?.len() as u8 + 1;
+    let mut filled = 0;
+    for tensor in case.tensor_names()? {
+        let Some(fill) = tensor.strip_suffix("/in").filter(|name| name.starts_with("fill")) else { continue };
+        let map = |part: &str| -> Result<LabelMap, Box<dyn std::error::Error>> {
+            Ok(case.u8(&format!("{fill}/{part}"))?.into_dimensionality::<Ix2>()?)
+        };
+        let (open, expected) = (map("in")?, map("out")?);
+        let ours = fill_class(&open, marker)?;
+        for ((y, x), (&ours, &expected)) in ours.indexed_iter().map(|(at, v)| (at, (v, &expected[at]))) {
+            if ours != expected {
+                let near = |class: u8| nearest_square(&open, (y, x), class);
+                assert_eq!(near(ours), near(expected), "{fill}: ({x}, {y}) is {ours}, expected {expected}");
+            }
+        }
+        filled += 1;
+    }
+    assert!(filled > 0, "the case holds no map to fill");
+    Ok(())
+}
+
+/// The squared distance of a pixel to the nearest one of a class.
+fn nearest_square(labels: &Array2<u8>, (y, x): (usize, usize), class: u8) -> Option<usize> {
+    let members = labels.indexed_iter().filter(|(_, label)| **label == class);
+    members.map(|((v, u), _)| v.abs_diff(y).pow(2) + u.abs_diff(x).pow(2)).min()
+}
