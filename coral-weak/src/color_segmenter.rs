@@ -282,7 +282,7 @@ mod tests {
         for prompt in prompts {
             let masks = segmenter.predict(&embedding, &prompt).unwrap();
             let found = iou(&masks[0].mask, &truth);
-            assert!(found > 0.85, "IoU {found}");
+            assert!(found > 0.8, "IoU {found}");
             assert!((0.2..=1.0).contains(&masks[0].predicted_iou));
             assert_eq!(masks[0].mask_logits.dim(), (64, 64));
         }
