@@ -43,6 +43,10 @@ impl LabelRaster for LabelMap {
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 impl LabelSink for LabelMap {
+    fn rows_written(&self) -> u32 {
+        self.nrows() as u32
+    }
+
     fn write_rows(&mut self, rows: &LabelMap) -> Result<()> {
         if self.ncols() == 0 {
             *self = rows.clone();

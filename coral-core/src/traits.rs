@@ -180,6 +180,9 @@ pub trait LabelRaster: Send + Sync {
 
 /// Takes a label map that may be larger than memory, from the top row to the bottom row.
 pub trait LabelSink {
+    /// How many rows it holds already: a job that was interrupted goes on with the next.
+    fn rows_written(&self) -> u32;
+
     /// Takes the next rows: n×W for any n.
     ///
     /// # Errors

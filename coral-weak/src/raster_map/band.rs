@@ -19,16 +19,22 @@ pub(super) struct Band<T> {
 }
 
 impl<T: Copy + Default + PartialOrd + AddAssign + Send + Sync> Band<T> {
-    /// For a raster of `width` columns and tiles of `rows` rows.
-    pub(super) fn new(width: usize, rows: usize, classes: usize) -> Self {
+    /// For a raster of `width` columns and tiles of `rows` rows, from row `top` of the raster on.
+    pub(super) fn new(width: usize, rows: usize, classes: usize, top: usize) -> Self {
         let (scores, known) = (vec![T::default(); width * rows * classes], vec![false; width * rows]);
-        Self { width, rows, classes, top: 0, scores, known }
+        Self { width, rows, classes, top, scores, known }
+    }
+
+    /// The rows of a tile that begins at raster row `y` and are still open: their number in the tile and the first pixel.
+    fn open_rows(&self, window: Rect) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let (y, x, rows, width) = (window.y as usize, window.x as usize, self.rows, self.width);
+        (self.top.saturating_sub(y)..window.height as usize).map(move |row| (row, (y + row) % rows * width + x))
     }
 
     /// Adds C×h×w `scores` of the tile at `window` where `valid`.
     pub(super) fn add(&mut self, window: Rect, scores: ArrayView3<'_, T>, valid: &Array2<bool>) {
-        for (row, valid) in valid.outer_iter().enumerate() {
-            let start = (window.y as usize + row) % self.rows * self.width + window.x as usize;
+        for (row, start) in self.open_rows(window) {
+            let valid = valid.row(row);
             let known = &mut self.known[start..start + valid.len()];
             let sums = &mut self.scores[start * self.classes..(start + valid.len()) * self.classes];
             for (column, _) in valid.iter().enumerate().filter(|(_, valid)| **valid) {
@@ -42,9 +48,8 @@ impl<T: Copy + Default + PartialOrd + AddAssign + Send + Sync> Band<T> {
 
     /// Adds one vote for each labelled pixel of the tile at `window`.
     pub(super) fn vote(&mut self, window: Rect, labels: &LabelMap, one: T) {
-        for (row, labels) in labels.outer_iter().enumerate() {
-            let start = (window.y as usize + row) % self.rows * self.width + window.x as usize;
-            for (pixel, &class) in (start..).zip(&labels).filter(|(_, class)| **class != UNLABELED) {
+        for (row, start) in self.open_rows(window) {
+            for (pixel, &class) in (start..).zip(&labels.row(row)).filter(|(_, class)| **class != UNLABELED) {
                 self.known[pixel] = true;
                 self.scores[pixel * self.classes + usize::from(class)] += one;
             }
@@ -53,6 +58,7 @@ impl<T: Copy + Default + PartialOrd + AddAssign + Send + Sync> Band<T> {
 
     /// The classes of the rows above `bottom`, which no tile adds to any more; their place serves the rows below.
     pub(super) fn close(&mut self, bottom: usize) -> LabelMap {
+        let bottom = bottom.max(self.top);
         let mut labels = LabelMap::from_elem((bottom - self.top, self.width), UNLABELED);
         if let Some(flat) = labels.as_slice_mut() {
             for_each_chunk(flat, self.width, |row, labels| {

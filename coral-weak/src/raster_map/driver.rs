@@ -15,6 +15,7 @@ use crate::sliding_window::probable_labels;
 /// The class map of a raster by a segmenter: overlapping tiles, from the top row of tiles to the bottom, fused as
 /// `config` says.
 ///
+/// A sink that holds rows already is continued: the result is the same as without the interruption.
 /// Pixels without data are [`UNLABELED`]; tiles without any are skipped. Of equally supported classes the first wins.
 /// Memory: one row of tiles with a score for each class and pixel, and `tiles_in_flight` tiles.
 ///
@@ -134,12 +135,18 @@ impl Tiles<'_> {
         let inside = |side: Size| Size { width: side.width.min(size.width), height: side.height.min(size.height) };
         let patch = inside(self.config.tile);
         let windows = PatchGrid::Stride { patch, stride: inside(self.config.stride) }.patches(size)?;
+        let done = sink.rows_written();
+        if done >= size.height {
+            return Ok(());
+        }
+        // Tiles above the first open row say nothing that is not written yet.
+        let windows: Vec<Rect> = windows.into_iter().filter(|window| window.y + window.height > done).collect();
         self.progress.start(windows.len() as u64, "tiles");
         let mut image = ImageBand::new(self.raster);
-        let mut band = Band::new(size.width as usize, patch.height as usize, classes);
+        let mut band = Band::new(size.width as usize, patch.height as usize, classes, done as usize);
         for row in windows.chunk_by(|a, b| a.y == b.y) {
             let top = row[0].y;
-            sink.write_rows(&band.close(top as usize))?;
+            write(sink, &band.close(top as usize))?;
             image.move_to(top, top + patch.height)?;
             for tiles in row.chunks(self.config.tiles_in_flight) {
                 let work = tiles.iter().filter_map(|&tile| image.cut(tile).map(|window| (tile, window))).collect();
@@ -150,10 +157,14 @@ impl Tiles<'_> {
                 self.progress.advance(tiles.len() as u64);
             }
         }
-        sink.write_rows(&band.close(size.height as usize))?;
+        write(sink, &band.close(size.height as usize))?;
         self.progress.finish();
         Ok(())
     }
+}
+
+fn write(sink: &mut dyn LabelSink, rows: &LabelMap) -> Result<()> {
+    if rows.is_empty() { Ok(()) } else { sink.write_rows(rows) }
 }
 
 #[cfg(test)]
@@ -251,6 +262,23 @@ mod tests {
                     segment_raster(&Holed(image.clone()), &Colors, &config, &mut map, &NoProgress).unwrap();
                     assert_eq!(map, naive(&image, &config, Holed::holds), "{width}x{height}, {fusion:?}, {stride}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_map_goes_on() {
+        let image = picture(30, 41);
+        let (tile, stride) = (Size { width: 12, height: 9 }, Size { width: 7, height: 4 });
+        for fusion in [Fusion::Votes, Fusion::Logits] {
+            let config = RasterMapConfig { tile, stride, fusion, ..Default::default() };
+            let map = |mut map: LabelMap| {
+                segment_raster(&Holed(image.clone()), &Colors, &config, &mut map, &NoProgress).unwrap();
+                map
+            };
+            let whole = map(LabelMap::default((0, 0)));
+            for rows in [1, 4, 9, 13, 38, 40, 41] {
+                assert_eq!(map(whole.slice(s![..rows, ..]).to_owned()), whole, "{rows} rows, {fusion:?}");
             }
         }
     }
