@@ -1,7 +1,11 @@
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::real::with_values;
 use super::{fusible, simd, values};
+
+/// Values that a thread takes at a time: few enough for the cache, enough that handing them over does not matter.
+const GRAIN: usize = 16 * 1024;
 
 /// The non-linearity between the layers of a perceptron.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,7 @@ impl Activation {
     pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Relu => super::rectify::differentiable_relu(x),
+            Self::Gelu if is_single(x) => x.contiguous()?.apply_op1(DifferentiableGelu),
             Self::Gelu => x.gelu_erf(),
             // By the hyperbolic tangent: an exponential would overflow, and its gradient be none.
             Self::QuickGelu => x * x.affine(0.5 * simd::QUICK, 0.0)?.tanh()?.affine(0.5, 0.5)?,
@@ -27,8 +32,6 @@ impl Activation {
 
     /// Applies itself to every value, on all threads.
     pub(crate) fn apply_in_place(self, values: &mut [f32]) {
-        // Small enough for the cache, large enough that handing it to a thread does not matter.
-        const GRAIN: usize = 16 * 1024;
         values.par_chunks_mut(GRAIN).for_each(|chunk| self.apply_here(chunk));
     }
 
@@ -40,6 +43,38 @@ impl Activation {
             Self::Gelu => values.iter_mut().for_each(|v| *v = simd::gelu(*v)),
             Self::QuickGelu => values.iter_mut().for_each(|v| *v = simd::quick_gelu(*v)),
         });
+    }
+}
+
+/// Whether the approximations for f32 are good enough, which those of derivatives in f64 are not.
+fn is_single(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// GELU through which gradients pass, in f32 on all threads.
+struct DifferentiableGelu;
+
+impl CustomOp1 for DifferentiableGelu {
+    fn name(&self) -> &'static str {
+        "differentiable_gelu"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Pointwise(Activation::Gelu).cpu_fwd(storage, layout)
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let list = with_values([x, &gradient.contiguous()?], |[x, gradient]| {
+            let mut out = gradient.to_vec();
+            out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || out.iter_mut().zip(x).for_each(|(out, &x)| *out *= simd::gelu_slope(x)),
+                );
+            });
+            out
+        })?;
+        Tensor::from_vec(list, x.shape(), x.device()).map(Some)
     }
 }
 
@@ -85,6 +120,18 @@ mod tests {
             let quick = |x: &Tensor| pointwise(x, Activation::QuickGelu).unwrap();
             assert_close(&quick(x), &quick(&tracked(x)), 1e-5);
         }
+    }
+
+    #[test]
+    fn the_slope_of_gelu_is_right() {
+        let x = Tensor::arange_step(-9f32, 9.0, 0.01, &candle_core::Device::Cpu).unwrap();
+        let slopes = |x: Tensor| {
+            let x = tracked(&x);
+            let gradients = gelu(&x).unwrap().sum_all().unwrap().backward().unwrap();
+            gradients.get(&x).unwrap().to_dtype(DType::F32).unwrap()
+        };
+        // The tensor library's own is good to six digits.
+        assert_close(&slopes(x.clone()), &slopes(x.to_dtype(DType::F64).unwrap()), 2e-6);
     }
 
     #[test]

@@ -35,6 +35,14 @@ pub(crate) fn erf(x: f32) -> f32 {
     (1.0 - p * t * exp(-magnitude * magnitude)).copysign(x)
 }
 
+/// The derivative of [`gelu`], Φ(x) + x φ(x).
+#[inline(always)]
+pub(crate) fn gelu_slope(x: f32) -> f32 {
+    /// 1 / √(2π)
+    const DENSITY: f32 = 0.398_942_3;
+    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2) + x * DENSITY * exp(-0.5 * x * x)
+}
+
 /// x Φ(x), with the error function as in PyTorch's default.
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {

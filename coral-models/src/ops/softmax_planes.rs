@@ -67,7 +67,7 @@ mod tests {
     fn large_logits_and_empty_planes_do_no_harm() {
         let mut values = [3e30f32, -3e30, 0.0, 0.0];
         softmax_planes(&mut values, 2);
-        assert_eq!(values, [1.0, 0.0, 0.0, 1.0]);
+        values.iter().zip([1.0, 0.0, 0.0, 1.0]).for_each(|(ours, expected)| assert!((ours - expected).abs() < 1e-30));
         softmax_planes(&mut [], 2);
         softmax_planes(&mut [], 0);
     }

@@ -111,7 +111,7 @@ impl SegFormerConfig {
             in_range("patch_sizes", self.patch_sizes[stage], [1, 64])?;
             in_range("strides", self.strides[stage], [1, 64])?;
             let heads = self.num_attention_heads[stage];
-            if heads == 0 || width % heads != 0 {
+            if heads == 0 || !width.is_multiple_of(heads) {
                 let reason = format!("{heads} heads do not divide the {width} channels of stage {stage}");
                 return Err(Error::parameter("num_attention_heads", reason));
             }
@@ -131,8 +131,10 @@ impl SegFormerConfig {
         }
     }
 
-    /// The sizes, rows and columns, of the four stages' maps for an image of this many, or what is too small: the image
-    /// for the first window, or a map for the window that reduces keys and values.
+    /// Rows and columns of the four stages' maps for an image of so many rows and columns.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when a map has no position, or too few to make one key of.
     pub(super) fn grids(&self, image: [usize; 2]) -> Result<[[usize; 2]; 4]> {
         let mut sides = image;
         let mut grids = [[0; 2]; 4];

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use coral_core::image::RgbImage;
 use coral_core::{
     Dataset, EpochReport, Error, LabelMap, LabeledImage, Result, SeededRng, Size, TrainSegmenter, UNLABELED,
@@ -13,7 +13,7 @@ use crate::train::{
     Augmentation, BatchPlan, ColorJitter, EarlyStoppingConfig, LoaderConfig, Monitor, OptimizerConfig, PlateauConfig,
     ScheduleConfig, SegmentationLoss, TrainerConfig, batch_indices, for_each_batch,
 };
-use crate::{Interpolation, resize_plane};
+use crate::{Interpolation, resize_bilinear, resize_plane};
 
 /// Keeps the random numbers of dropout apart from those of the order and of the samples.
 const DROPOUT: u64 = u64::MAX;
@@ -97,26 +97,20 @@ impl SegFormerSegmenter {
     pub fn validate(&self, images: &dyn Dataset<Item = LabeledImage>) -> Result<ValidationReport> {
         let network = self.inference()?;
         let plan = BatchPlan { batches: (0..images.len()).map(|index| vec![index]).collect(), seed: 0 };
-        let (mut loss, mut count, mut right, mut labeled) = (0.0, 0usize, 0u64, 0u64);
+        let (mut loss, mut count, mut right, mut labeled) = (0.0, 0, 0, 0);
         let load = |index: usize, _| self.config.checked(images, index);
         for_each_batch(&plan, self.config.training.loader, &load, |batch| {
             for LabeledImage { image, labels } in batch {
                 let logits = self.quarter_logits(&network, &image)?;
                 if let Some(targets) = targets(&[&labels], &logits)? {
-                    let value = self.config.training.loss.of(&logits, &targets)?;
-                    loss += f64::from(
-                        value
-                            .to_dtype(candle_core::DType::F32)
-                            .and_then(|v| v.to_scalar::<f32>())
-                            .map_err(Error::model)?,
-                    );
+                    loss += number(&self.config.training.loss.of(&logits, &targets)?)?;
                     count += 1;
                 }
-                let best = crate::resize_bilinear(&logits, Size::of(&image))?.argmax(1);
+                let best = resize_bilinear(&logits, Size::of(&image))?.argmax(1);
                 let best = best.and_then(|best| best.flatten_all()?.to_vec1::<u32>()).map_err(Error::model)?;
                 for (&label, best) in labels.iter().zip(best).filter(|(label, _)| **label != UNLABELED) {
                     labeled += 1;
-                    right += u64::from(u32::from(label) == best);
+                    right += usize::from(u32::from(label) == best);
                 }
             }
             Ok(())
@@ -130,9 +124,13 @@ impl SegFormerSegmenter {
 
     /// One step on images of one size; none when nothing is labelled.
     fn step(&mut self, batch: &[Sample], dropout: &mut SeededRng) -> Result<()> {
+        if batch.iter().all(|sample| sample.labels.iter().all(|&class| class == UNLABELED)) {
+            return Ok(());
+        }
         let pixels: Vec<_> = batch.iter().map(|sample| Cow::Borrowed(&sample.image)).collect();
         let logits = self.network.logits(&self.pixels(&pixels)?, Mode::Train, Some(dropout)).map_err(Error::model)?;
         let labels: Vec<&LabelMap> = batch.iter().map(|sample| &sample.labels).collect();
+        // What is labelled may lie between the positions of the logits.
         let Some(targets) = targets(&labels, &logits)? else { return Ok(()) };
         let loss = self.config.training.loss.of(&logits, &targets)?;
         self.trainer.step(&loss, batch.len())
@@ -170,6 +168,10 @@ impl SegFormerSegmenterConfig {
         }
         Ok(Sample { index, image, labels })
     }
+}
+
+fn number(loss: &Tensor) -> Result<f64> {
+    loss.to_dtype(DType::F64).and_then(|loss| loss.to_scalar()).map_err(Error::model)
 }
 
 /// Labels in the resolution of N×C×h×w logits, as PyTorch's `nearest` gives them; none when all are unlabelled.

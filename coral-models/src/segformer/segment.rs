@@ -26,7 +26,7 @@ impl SegFormerSegmenter {
         // Not all at once: every image that is under way takes memory.
         let side_by_side = images.chunks(rayon::current_num_threads().max(1));
         let parts = side_by_side.map(|images| images.par_iter().map(of_one).collect::<Result<Vec<_>>>());
-        Ok(parts.collect::<Result<Vec<_>>>()?.concat())
+        Ok(parts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// C×H×W probabilities of every H×W image, such as the tiles of a mosaic; faster than one after the other.

@@ -1,15 +1,17 @@
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::product::{Matrix, Output, product};
-use super::{buffer, fusible, simd, values};
+use super::trained::Differentiable;
+use crate::ops::product::{Matrix, Output, product};
+use crate::ops::real::{Real, is_native};
+use crate::ops::{buffer, fusible, values};
 
 /// Multi-head attention: `softmax(q kᵀ / √d) v` for each head of width d = C / heads.
 ///
 /// `q` is B×Nq×C, `k` and `v` are B×Nk×C, each possibly 1×… to be shared by the batch; the result is B×Nq×C.
 /// Heads are consecutive slices of the last dimension.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    let (q_batch, queries, channels) = q.dims3()?;
+    let (q_batch, _, channels) = q.dims3()?;
     let (k_batch, keys, _) = k.dims3()?;
     let batch = q_batch.max(k_batch);
     let broadcasts = [q_batch, k_batch].iter().all(|&b| b == batch || b == 1);
@@ -20,6 +22,15 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     if fusible(&[q, k, v]) && keys > 0 {
         return q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Attention { heads });
     }
+    if q_batch == k_batch && is_native(&[q, k, v]) && q.elem_count() * keys > 0 {
+        return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Differentiable { heads });
+    }
+    composed(q, [k, v], heads)
+}
+
+/// The same from the tensor library's own operations, for other devices and types.
+pub(super) fn composed(q: &Tensor, [k, v]: [&Tensor; 2], heads: usize) -> Result<Tensor> {
+    let (_, queries, channels) = q.dims3()?;
     let split = |t: &Tensor| -> Result<Tensor> {
         let (b, n, c) = t.dims3()?;
         t.reshape((b, n, heads, c / heads))?.transpose(1, 2)?.contiguous()
@@ -27,7 +38,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     let scale = ((channels / heads) as f64).powf(-0.5);
     let scores = (split(q)?.broadcast_matmul(&split(k)?.t()?)? * scale)?;
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.broadcast_matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, queries, channels))
+    weights.broadcast_matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape(((), queries, channels))
 }
 
 struct Attention {
@@ -81,23 +92,23 @@ impl CustomOp3 for Attention {
 
 /// Working memory of one thread.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(in crate::ops) struct Scratch {
     scores: Vec<f32>,
     inverse_sums: Vec<f32>,
 }
 
 /// Some queries of one head with all keys and values they look at.
 #[derive(Clone, Copy)]
-pub(super) struct HeadBlock<'a> {
-    pub(super) q: Matrix<'a>,
-    pub(super) k: Matrix<'a>,
-    pub(super) v: Matrix<'a>,
-    pub(super) keys: usize,
+pub(in crate::ops) struct HeadBlock<'a> {
+    pub(in crate::ops) q: Matrix<'a>,
+    pub(in crate::ops) k: Matrix<'a>,
+    pub(in crate::ops) v: Matrix<'a>,
+    pub(in crate::ops) keys: usize,
 }
 
 impl HeadBlock<'_> {
     /// Writes the attended values to `out`, whose rows lie `stride` apart; `bias` adds to one query's scores.
-    pub(super) fn attend(
+    pub(in crate::ops) fn attend(
         self,
         scratch: &mut Scratch,
         bias: impl Fn(usize, &mut [f32]),
@@ -126,25 +137,26 @@ impl HeadBlock<'_> {
 
 /// Replaces scores by exp(score − largest) and returns their sum.
 #[inline(always)]
-fn exponentiate(scores: &mut [f32]) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; 16];
+pub(super) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
+    let larger = |m: T, s: T| if s > m { s } else { m };
+    let mut largest = [T::neg_infinity(); 16];
     let mut chunks = scores.chunks_exact(16);
     for chunk in &mut chunks {
-        largest.iter_mut().zip(chunk).for_each(|(m, &s)| *m = if s > *m { s } else { *m });
+        largest.iter_mut().zip(chunk).for_each(|(m, &s)| *m = larger(*m, s));
     }
-    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let largest = largest.iter().copied().fold(rest, f32::max);
-    let mut partial = [0.0f32; 16];
+    let rest = chunks.remainder().iter().copied().fold(T::neg_infinity(), larger);
+    let largest = largest.iter().copied().fold(rest, larger);
+    let mut partial = [T::zero(); 16];
     let mut chunks = scores.chunks_exact_mut(16);
     for chunk in &mut chunks {
         for (p, s) in partial.iter_mut().zip(chunk) {
-            *s = simd::exp(*s - largest);
+            *s = (*s - largest).loop_exp();
             *p += *s;
         }
     }
-    let mut sum = partial.iter().sum::<f32>();
+    let mut sum = partial.iter().copied().sum::<T>();
     for s in chunks.into_remainder() {
-        *s = simd::exp(*s - largest);
+        *s = (*s - largest).loop_exp();
         sum += *s;
     }
     sum
@@ -153,7 +165,9 @@ fn exponentiate(scores: &mut [f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gradient_check::assert_gradients;
     use crate::ops::testing::{assert_close, random, tracked};
+    use candle_core::DType;
 
     #[test]
     fn fused_equals_composed() {
@@ -169,6 +183,53 @@ mod tests {
             let fused = attention(&q, &k, &v, heads).unwrap();
             assert_close(&fused, &attention(&tracked(&q), &k, &v, heads).unwrap(), 1e-5);
         }
+    }
+
+    /// Batch, queries, keys, channels, heads.
+    const SHAPES: [[usize; 5]; 4] = [[1, 1, 1, 2, 1], [2, 7, 5, 6, 3], [1, 530, 19, 4, 2], [2, 3, 40, 6, 2]];
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        for [batch, queries, keys, channels, heads] in SHAPES {
+            let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)]
+                .map(|(tokens, seed)| random(&[batch, tokens, channels], seed).to_dtype(DType::F64).unwrap());
+            assert_gradients(&[&q, &k, &v], |a| attention(&a[0], &a[1], &a[2], heads));
+            // All three are made of one tensor.
+            assert_gradients(&[&k], |a| attention(&(&a[0] * 2.0)?, &a[0], &a[0].sqr()?, heads));
+        }
+    }
+
+    #[test]
+    fn large_maps_agree_with_the_composed_form() {
+        let tensors = [(1500, 1), (70, 2), (70, 3)].map(|(tokens, seed)| tracked(&random(&[3, tokens, 8], seed)));
+        let [q, k, v] = &tensors;
+        let (ours, expected) = (attention(q, k, v, 2).unwrap(), composed(q, [k, v], 2).unwrap());
+        assert_close(&ours.detach(), &expected.detach(), 1e-5);
+        let gradients = |y: &Tensor| (y * random(y.dims(), 9)).unwrap().sum_all().unwrap().backward().unwrap();
+        let (ours, expected) = (gradients(&ours), gradients(&expected));
+        for variable in &tensors {
+            assert_close(ours.get(variable).unwrap(), expected.get(variable).unwrap(), 1e-4);
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let tensors = [(1500, 1), (70, 2), (70, 3)].map(|(tokens, seed)| tracked(&random(&[2, tokens, 6], seed)));
+        let run = |threads: usize| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+                let [q, k, v] = &tensors;
+                let y = attention(q, k, v, 3).unwrap();
+                let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                let list = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                [
+                    list(&y),
+                    list(gradients.get(q).unwrap()),
+                    list(gradients.get(k).unwrap()),
+                    list(gradients.get(v).unwrap()),
+                ]
+            })
+        };
+        assert_eq!(run(1), run(3));
     }
 
     #[test]
