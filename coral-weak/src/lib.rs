@@ -24,6 +24,7 @@ mod nearest_fill;
 mod parallel;
 mod patch_ensemble;
 mod photographs;
+mod pixel_adaptive;
 mod points;
 mod prompt_groups;
 mod prompt_propagator;
@@ -74,6 +75,7 @@ pub use nearest_fill::fill_class;
 pub use patch_ensemble::{
     PatchEnsemble, Standardization, ensemble_map, ensemble_probabilities, resample_map, standardize_logits,
 };
+pub use pixel_adaptive::{PixelAdaptiveConfig, PixelAdaptiveSegmenter, pixel_adaptive};
 pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
