@@ -56,7 +56,9 @@ fn naive(image: &Array3<f32>, values: &ProbMap, config: &PixelAdaptiveConfig) ->
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..Default::default() })]
     #[test]
-    fn iterations_are_those_of_the_definition(height in 1usize..9, width in 1usize..13, seed in 0u64..1000, normalize: bool) {
+    fn iterations_are_those_of_the_definition(
+        height in 1usize..9, width in 1usize..13, seed in 0u64..1000, normalize: bool,
+    ) {
         let (image, values) = (random(3, (height, width), seed), random(2, (height, width), seed + 1) / 255.0);
         let dilations = if seed % 2 == 0 { vec![1, 3] } else { vec![2] };
         let config = PixelAdaptiveConfig { iterations: 2, dilations, normalize, sigma: 0.8, position_weight: 0.1 };
