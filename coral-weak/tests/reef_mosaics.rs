@@ -95,19 +95,23 @@ fn the_default_is_the_best_method_at_every_budget() {
     }
 }
 
-/// The shares of the classes in square blocks, as probabilities of all their pixels: a map that knows no edges.
-fn blocky(target: &LabelMap, block: usize) -> ProbMap {
+/// The shares of the classes that occur in square blocks, as probabilities of all their pixels: a map that knows no
+/// edges; and which classes these are.
+fn blocky(target: &LabelMap, block: usize) -> (ProbMap, Vec<u8>) {
     let (height, width) = target.dim();
-    let classes = usize::from(target.iter().copied().max().unwrap_or(0)) + 1;
-    let mut counts = ProbMap::zeros((classes, height.div_ceil(block), width.div_ceil(block)));
-    for ((y, x), &class) in target.indexed_iter() {
-        counts[[usize::from(class), y / block, x / block]] += 1.0;
+    let mut classes: Vec<u8> = target.iter().copied().collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let mut counts = ProbMap::zeros((classes.len(), height.div_ceil(block), width.div_ceil(block)));
+    for ((y, x), class) in target.indexed_iter() {
+        counts[[classes.partition_point(|c| c < class), y / block, x / block]] += 1.0;
     }
     let totals = counts.sum_axis(Axis(0));
-    ProbMap::from_shape_fn((classes, height, width), |(class, y, x)| {
+    let probabilities = ProbMap::from_shape_fn((classes.len(), height, width), |(class, y, x)| {
         let (row, column) = (y / block, x / block);
         counts[[class, row, column]] / totals[[row, column]]
-    })
+    });
+    (probabilities, classes)
 }
 
 #[test]
@@ -116,7 +120,7 @@ fn refinement_sharpens_blocky_maps() {
     for block in [16, 32] {
         let mut scores = Array2::<f64>::zeros((5, 2));
         for (image, target) in &mosaics {
-            let coarse = blocky(target, block);
+            let (coarse, classes) = blocky(target, block);
             let levels = image.as_raw();
             let planes = ProbMap::from_shape_fn((3, target.nrows(), target.ncols()), |(channel, y, x)| {
                 f32::from(levels[3 * (y * target.ncols() + x) + channel])
@@ -126,7 +130,8 @@ fn refinement_sharpens_blocky_maps() {
             let crf = [DenseCrfConfig::default(), DenseCrfConfig::local()]
                 .map(|config| dense_crf(image, &coarse, &config).unwrap());
             for (row, map) in [coarse].iter().chain(&adapted).chain(&crf).enumerate() {
-                let (iou, accuracy) = score(&most_probable(map.view(), 0.0).0, target);
+                let labels = most_probable(map.view(), 0.0).0.mapv(|index| classes[usize::from(index)]);
+                let (iou, accuracy) = score(&labels, target);
                 scores[[row, 0]] += iou / mosaics.len() as f64;
                 scores[[row, 1]] += accuracy / mosaics.len() as f64;
             }
