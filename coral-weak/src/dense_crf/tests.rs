@@ -140,7 +140,7 @@ fn faults_are_named() {
     assert_eq!(text(5, values.clone(), fine), "probabilities: expected shape 5x3, got 4x3");
     assert!(
         text(0, ProbMap::zeros((2, 3, 0)), fine)
-            .contains("`image`: expected 1 to 2^32 / 6 pixels, and sides of at most 2^20, got 0x3")
+            .contains("`image`: expected 1 to 2^32 / 6 pixels and sides of at most 2^20, got 0x3")
     );
     assert!(text(4, ProbMap::zeros((0, 3, 4)), fine).contains("expected at least one class"));
     for bad in [f32::NAN, -0.1, f32::INFINITY] {
