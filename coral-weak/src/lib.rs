@@ -9,6 +9,7 @@ mod coarse_inference;
 mod color_segmenter;
 mod constant_classifier;
 mod delaunay;
+mod dense_crf;
 mod ensemble;
 mod epochs;
 mod feature_rows;
@@ -26,6 +27,7 @@ mod nearest_fill;
 mod parallel;
 mod patch_ensemble;
 mod photographs;
+mod pixel_adaptive;
 mod points;
 mod prompt_groups;
 mod prompt_propagator;
@@ -60,6 +62,7 @@ pub use coarse_inference::{classify_patches, grid_map};
 pub use color_segmenter::{ColorEmbedding, ColorSegmenter, ColorSegmenterConfig};
 pub use constant_classifier::ConstantClassifier;
 pub use delaunay::delaunay_triangles;
+pub use dense_crf::{DenseCrfConfig, DenseCrfSegmenter, dense_crf};
 pub use ensemble::{Ensemble, vote_labels};
 pub use frame_rasters::{
     Camera, Footprint, FootprintConfig, FrameInterpolation, FrameProbabilities, FrameRasterConfig, MissingClasses,
@@ -84,6 +87,7 @@ pub use nearest_fill::fill_class;
 pub use patch_ensemble::{
     PatchEnsemble, Standardization, ensemble_map, ensemble_probabilities, resample_map, standardize_logits,
 };
+pub use pixel_adaptive::{PixelAdaptiveConfig, PixelAdaptiveSegmenter, pixel_adaptive};
 pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,

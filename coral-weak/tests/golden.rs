@@ -15,6 +15,8 @@ mod griddata;
 mod hil_selection;
 #[path = "golden/nearest_fill.rs"]
 mod nearest_fill;
+#[path = "golden/pixel_adaptive.rs"]
+mod pixel_adaptive;
 #[path = "golden/sam_refiner.rs"]
 mod sam_refiner;
 #[path = "golden/seafeats.rs"]

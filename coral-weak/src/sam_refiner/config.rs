@@ -88,8 +88,8 @@ pub struct SamRefinerConfig {
     pub distance: MaskDistance,
     /// Where the background click may lie.
     pub negative_search: NegativeSearch,
-    /// The squares of the segmenter. With `None`, the side of its mask prompt is that of the logits it answers with, and
-    /// an image side is four times that, as in all networks of the family.
+    /// The squares of the segmenter. With `None`, the side of its mask prompt is that of the logits it answers with,
+    /// and the side of its image four times that, as in all networks of the family.
     pub frame: Option<MaskFrame>,
 }
 

@@ -16,11 +16,11 @@ const MOST_SHARE: f64 = 0.1;
 /// `margin` of the pixels in between have features that look like the mean of the mask's.
 ///
 /// As in the published program a side stays that would reach the image's edge or beyond; so does a box of a
-/// single row or column. The features are interpolated between the cells; they look alike when their cosine is above 0.5.
+/// single row or column. Features are interpolated between the cells; they look alike when their cosine is above 0.5.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for features without cells or with values that are not finite, or a box that leaves the mask,
-/// [`Error::ShapeMismatch`] for features of another image, [`Error::InvalidParameter`] for a margin outside 0..=1.
+/// [`Error::InvalidInput`] for features without cells or with values that are not finite, or a box that leaves the
+/// mask, [`Error::ShapeMismatch`] for features of another image, [`Error::InvalidParameter`] for a margin outside 0..=1.
 ///
 /// # References
 /// The context-aware elastic box of SAMRefiner (Lin et al., ICLR 2025); equals the published program's (golden case
@@ -76,7 +76,7 @@ fn check(mask: ArrayView2<'_, bool>, rect: Rect, features: &FeatureMap, margin: 
     Ok(())
 }
 
-/// The direction of the mean feature of the cells whose first pixel lies in the mask; `None` when there is no such cell.
+/// The direction of the mean feature of the cells whose first pixel lies in the mask; `None` without such a cell.
 fn mean_feature(mask: ArrayView2<'_, bool>, features: &FeatureMap) -> Option<Vec<f32>> {
     let (dim, rows, columns) = features.data.dim();
     let mut sum = vec![0.0f64; dim];

@@ -106,7 +106,8 @@ mod tests {
         #[test]
         fn depths_are_those_of_the_definition(width in 1usize..14, bits in prop::collection::vec(0u8..8, 1..150)) {
             let height = bits.len().div_ceil(width);
-            let mut mask = Array2::from_shape_fn((height, width), |(y, x)| bits.get(y * width + x).is_some_and(|b| *b > 0));
+            let inside = |at: usize| bits.get(at).is_some_and(|bit| *bit > 0);
+            let mut mask = Array2::from_shape_fn((height, width), |(y, x)| inside(y * width + x));
             mask[[height / 2, 0]] = false;
             let exact = mask_depth(mask.view(), MaskDistance::Euclidean).unwrap();
             prop_assert_eq!(&exact, &naive(&mask));

@@ -67,7 +67,8 @@ type Context<E> = Box<dyn Fn(&E) -> Result<FeatureMap> + Send + Sync>;
 ///
 ///     fn predict(&self, image: &RgbImage, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
 ///         let wanted = image.get_pixel(prompt.points[0].x as u32, prompt.points[0].y as u32);
-///         let mask = Array2::from_shape_fn(Size::of(image).shape(), |(y, x)| image.get_pixel(x as u32, y as u32) == wanted);
+///         let same = |(y, x)| image.get_pixel(x as u32, y as u32) == wanted;
+///         let mask = Array2::from_shape_fn(Size::of(image).shape(), same);
 ///         let mask_logits = Array2::zeros((0, 0));
 ///         Ok(vec![ScoredMask { mask, predicted_iou: 0.9, class: None, mask_logits, features: Vec::new() }])
 ///     }
@@ -83,7 +84,7 @@ type Context<E> = Box<dyn Fn(&E) -> Result<FeatureMap> + Send + Sync>;
 ///
 /// # References
 /// Lin et al., *SAMRefiner: Taming Segment Anything Model for Universal Mask Refinement*, ICLR 2025. With
-/// [`SamRefinerConfig::published`] and the network of the golden case `samrefiner_e2e`, the masks of one iteration equal
+/// [`SamRefinerConfig::published`] and the network of the golden case `samrefiner_e2e`, masks of one iteration equal
 /// the published program's but for 0.2 % of the pixels, those of two but for 1 %.
 pub struct SamRefiner<S: PromptableSegmenter> {
     segmenter: S,
@@ -157,9 +158,10 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
     /// Refines a mask of an image that is already embedded.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for a mask without pixels or a predicted IoU that is not finite, [`Error::ShapeMismatch`] when the segmenter's
-    /// masks are of another size, [`Error::InvalidParameter`] when `margin` is above 0 without
-    /// [`with_context`](Self::with_context), and the segmenter's errors.
+    /// [`Error::InvalidInput`] for a mask without pixels or a predicted IoU that is not finite, or for mask logits that
+    /// are not square without a `frame`; [`Error::ShapeMismatch`] when the segmenter's masks are of another size;
+    /// [`Error::InvalidParameter`] when `margin` is above 0 without [`with_context`](Self::with_context); and the
+    /// segmenter's errors.
     pub fn refine_embedded(&self, embedding: &S::Embedding, mask: ArrayView2<'_, bool>) -> Result<RefinedMask> {
         let _span = tracing::debug_span!("refine_mask", size = %size_of(mask)).entered();
         let mut refined = coarse(mask);
@@ -221,8 +223,9 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
         let [y, x] = prompts.positive;
         let points = vec![PointPrompt { x: x as f32, y: y as f32, foreground: true }];
         let answers = self.segmenter.predict(embedding, &Prompt { points, ..Prompt::default() })?;
-        let side = answers.first().map_or((0, 0), |answer| answer.mask_logits.dim());
-        let frame = match side {
+        // Without an answer nothing is known; it may be different for the next image.
+        let Some(answer) = answers.first() else { return Ok(None) };
+        let frame = match answer.mask_logits.dim() {
             (0, _) | (_, 0) => None,
             (height, width) if height == width => {
                 let frame = MaskFrame { image_side: 4 * width as u32, mask_side: width as u32 };

@@ -1,6 +1,6 @@
 //! The prompts of SAMRefiner.
 
-use coral_core::ndarray::{Array2, ArrayD, Axis, Ix2, s};
+use coral_core::ndarray::{Array1, Array2, ArrayD, Axis, Ix2, s};
 use coral_core::testing::GoldenCase;
 use coral_core::{FeatureMap, Rect, Size};
 use coral_weak::{
@@ -53,10 +53,7 @@ fn depths() -> TestResult {
         let mask = &masks[names.iter().position(|n| n == name).ok_or("no such mask")?];
         let mask = mask.mapv(|inside| inside == (kind == "dt"));
         let ours = mask_depth(mask.view(), MaskDistance::Chamfer)?.mapv(f64::from).into_dyn();
-        let mut reference = case.f32(&tensor)?.mapv(f64::from);
-        if kind == "dt_background" && ours.shape() != reference.shape() {
-            reference = reference.into_shape_with_order(ours.raw_dim())?;
-        }
+        let reference = case.f32(&tensor)?.mapv(f64::from);
         assert_close(&tensor, &ours, &reference, |a, b| (a - b).abs() <= 1e-3);
         checked += 1;
     }
@@ -89,11 +86,21 @@ fn points_boxes_and_weights() -> TestResult {
         let reference = weights.index_axis(Axis(0), i).mapv(f64::from);
         assert_close(&format!("weights of mask {i}"), &ours, &reference, |a, b| (a - b).abs() <= 1e-4);
         // Clicks and boxes are in pixels; the network scales them with the image.
-        let scale = target[[1]] as f32 / mask.ncols() as f32;
-        let frame = |all: &ArrayD<f32>| all.index_axis(Axis(0), i).iter().map(|v| v / scale).collect::<Vec<_>>();
-        let clicks: Vec<f32> = prompts.points().iter().flat_map(|p| [p.x, p.y]).collect();
-        assert_eq!(clicks, frame(&points_in_frame));
-        assert_eq!(inclusive(prompts.rect).iter().map(|&v| v as f32).collect::<Vec<_>>(), frame(&boxes_in_frame));
+        let scale = [target[[1]] as f64 / mask.ncols() as f64, target[[0]] as f64 / mask.nrows() as f64];
+        let scaled =
+            |places: Vec<f64>| -> Vec<f64> { places.iter().zip(scale.iter().cycle()).map(|(v, s)| v * s).collect() };
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-3;
+        let clicks = scaled(prompts.points().iter().flat_map(|p| [p.x, p.y]).map(f64::from).collect());
+        let corners = scaled(inclusive(prompts.rect).iter().map(|&v| v as f64).collect());
+        for (what, ours, reference) in [("clicks", clicks, &points_in_frame), ("corners", corners, &boxes_in_frame)] {
+            let reference = reference.index_axis(Axis(0), i).iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+            assert_close(
+                &format!("{what} of mask {i}"),
+                &Array1::from(ours).into_dyn(),
+                &Array1::from(reference).into_dyn(),
+                close,
+            );
+        }
     }
     Ok(())
 }
