@@ -1,5 +1,6 @@
 //! Outlines of the regions of a class map.
 
+mod arcs;
 mod outlines;
 mod regions;
 
@@ -9,6 +10,7 @@ use coral_core::{ClassSet, LabelRaster, RasterGrid, Rect, Result, Size};
 use geo::{LineString, MultiPolygon, Polygon};
 use serde::{Deserialize, Serialize};
 
+use self::arcs::Arcs;
 use self::outlines::{Ring, Row, Tracer};
 use self::regions::Regions;
 use super::metric::is_metric;
@@ -121,13 +123,13 @@ fn trace(labels: &dyn LabelRaster, config: &PolygonizeConfig) -> Result<(Vec<Rin
     let size = labels.size();
     let width = size.width as usize;
     let (mut tracer, mut regions) = (Tracer::new(width), Regions::new(width, config.diagonals));
-    let mut rings = Vec::new();
+    let (mut rings, mut arcs) = (Vec::new(), Arcs::default());
     // Regions that are joined at corners may be large although each is small.
     let smallest = if config.diagonals { 0 } else { config.min_pixels };
-    let mut close = |ring: Ring| {
-        if ring.area < 0 || ring.area as u64 >= smallest {
-            rings.push(ring);
-        }
+    let large_enough = |ring: &Ring| ring.area < 0 || ring.area as u64 >= smallest;
+    let mut close = |corners| {
+        let simple = arcs.take(corners).map(|corners| Ring::new(&corners));
+        rings.extend(simple.filter(large_enough));
     };
     let nothing = vec![coral_core::UNLABELED; width];
     let mut above = (nothing.clone(), vec![u32::MAX; width]);
@@ -142,6 +144,7 @@ fn trace(labels: &dyn LabelRaster, config: &PolygonizeConfig) -> Result<(Vec<Rin
     }
     let end = Row { classes: &nothing, regions: &vec![u32::MAX; width] };
     tracer.line(size.height, Row { classes: &above.0, regions: &above.1 }, end, &mut close);
+    rings.extend(arcs.rings(&mut regions).into_iter().filter(large_enough));
     Ok((rings, regions))
 }
 

@@ -4,7 +4,7 @@
 //! corners between two rows is visited from left to right; at each corner, every class around it has edges that lead to
 //! the corner and edges that lead away, and the pieces of border that end in the one are continued by the other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use coral_core::{ClassId, UNLABELED};
 
@@ -86,8 +86,8 @@ impl Tracer {
         Self { chains: Vec::new(), free: Vec::new(), ends: none(), starts: none(), eastward: None, westward: None }
     }
 
-    /// Visits the corners between two rows, the lower of which is row `y`, and hands over the rings that close.
-    pub(super) fn line(&mut self, y: u32, above: Row, below: Row, close: &mut impl FnMut(Ring)) {
+    /// Visits the corners between two rows, the lower of which is row `y`, and hands over the corners of the borders that close.
+    pub(super) fn line(&mut self, y: u32, above: Row, below: Row, close: &mut impl FnMut(Vec<Corner>)) {
         let pixel = |row: Row, x: usize| match x.checked_sub(1) {
             Some(x) if x < row.classes.len() => (row.classes[x], row.regions[x]),
             _ => (UNLABELED, u32::MAX),
@@ -124,7 +124,7 @@ impl Tracer {
         (from, to): (Side, Side),
         corner: Corner,
         open: &mut [(Side, Option<usize>, Option<usize>); 2],
-        close: &mut impl FnMut(Ring),
+        close: &mut impl FnMut(Vec<Corner>),
     ) {
         let arriving = open.iter_mut().find(|one| one.0 == from).and_then(|one| one.1.take());
         let leaving = open.iter_mut().find(|one| one.0 == to).and_then(|one| one.2.take());
@@ -135,9 +135,8 @@ impl Tracer {
         }
         match (arriving, leaving) {
             (Some(first), Some(second)) if first == second => {
-                let corners = std::mem::take(&mut self.chains[at].corners);
                 self.free.push(at);
-                simple_rings(corners.into(), close);
+                close(std::mem::take(&mut self.chains[at].corners).into());
             }
             (Some(first), Some(second)) => self.join(first, second),
             _ => self.keep(at, (from, to), corner.x as usize),
@@ -200,8 +199,8 @@ impl Side {
 
 /// How the border of a class that covers the pixels of `mask` passes the corner: from which side, to which side.
 ///
-/// Where two pixels meet at the corner alone, the border turns so that they stay joined there: it then meets itself only
-/// where a ring is cut in two, and a hole that touches the outline stays a hole.
+/// Where two pixels meet at the corner alone, the border turns so that they stay joined there. If they are of one region,
+/// it so meets itself nowhere: a hole that touches the outline stays a hole. If they are not, it is cut later.
 fn passes(mask: u8) -> &'static [(Side, Side)] {
     use Side::{Down, Left, Right, Up};
     const NW_SE: u8 = NORTH_WEST | SOUTH_EAST;
@@ -235,32 +234,15 @@ fn owner(to: Side) -> usize {
     }
 }
 
-/// Cuts a closed border where it meets itself.
-fn simple_rings(corners: Vec<Corner>, close: &mut impl FnMut(Ring)) {
-    let mut path: Vec<Corner> = Vec::with_capacity(corners.len());
-    let mut crossings: HashMap<(u32, u32), usize> = HashMap::new();
-    for corner in corners {
-        if corner.crossing {
-            let place = (corner.x, corner.y);
-            if let Some(&first) = crossings.get(&place) {
-                close(ring(&path[first..]));
-                path.truncate(first);
-                crossings.retain(|_, &mut at| at < first);
-            }
-            crossings.insert(place, path.len());
+impl Ring {
+    pub(super) fn new(corners: &[Corner]) -> Self {
+        let next = corners.iter().cycle().skip(1);
+        let product = |a: u32, b: u32| i64::from(a) * i64::from(b);
+        let twice: i64 = corners.iter().zip(next).map(|(a, b)| product(a.x, b.y) - product(b.x, a.y)).sum();
+        Self {
+            region: corners.first().map_or(u32::MAX, |corner| corner.region),
+            area: twice / 2,
+            corners: corners.iter().map(|corner| (corner.x, corner.y)).collect(),
         }
-        path.push(corner);
-    }
-    close(ring(&path));
-}
-
-fn ring(corners: &[Corner]) -> Ring {
-    let next = corners.iter().cycle().skip(1);
-    let product = |a: u32, b: u32| i64::from(a) * i64::from(b);
-    let twice: i64 = corners.iter().zip(next).map(|(a, b)| product(a.x, b.y) - product(b.x, a.y)).sum();
-    Ring {
-        region: corners.first().map_or(u32::MAX, |corner| corner.region),
-        area: twice / 2,
-        corners: corners.iter().map(|corner| (corner.x, corner.y)).collect(),
     }
 }

@@ -178,7 +178,7 @@ mod tests {
             ("10000000.0", "50000.0"),
             ("\"Meter\",1.0", "\"Foot\",0.3048"),
             ("]]", "]"),
-            ("\"Greenwich", "Greenwich"),
+            ("Greenwich\"", "Greenwich"),
         ] {
             assert!(UTM.contains(from));
             assert_eq!(parse_well_known_text(&UTM.replace(from, to)), None, "{to}");

@@ -18,11 +18,11 @@ fn ring_problem(ring: &LineString<f64>, crs: Crs) -> Option<String> {
     if ring.0.len() < 4 {
         return Some(format!("a ring needs at least 4 positions (the last is the first), got {}", ring.0.len()));
     }
-    if !ring.is_closed() {
-        return Some("a ring is not closed: its last position must be its first".into());
-    }
     if let Some(at) = ring.0.iter().find(|at| !(at.x.is_finite() && at.y.is_finite())) {
         return Some(format!("expected finite coordinates, found ({}, {})", at.x, at.y));
+    }
+    if !ring.is_closed() {
+        return Some("a ring is not closed: its last position must be its first".into());
     }
     let beyond = |at: &&geo::Coord<f64>| at.x.abs() > 180.0 || at.y.abs() > 90.0;
     if crs == Crs::WGS84
