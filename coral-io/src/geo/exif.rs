@@ -1,4 +1,3 @@
-use std::io::BufReader;
 use std::path::Path;
 
 use coral_core::{Error, Result};
@@ -32,8 +31,8 @@ use crate::text::open;
 pub fn read_exif(path: impl AsRef<Path>) -> Result<FrameRecord> {
     let path = path.as_ref();
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let source: BufReader<_> = open(path)?;
-    let exif = match exif::Reader::new().read_from_container(&mut { source }) {
+    let mut source = open(path)?;
+    let exif = match exif::Reader::new().read_from_container(&mut source) {
         Ok(exif) => exif,
         Err(exif::Error::Io(source)) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
             return Err(Error::io(path, source));
@@ -46,7 +45,8 @@ pub fn read_exif(path: impl AsRef<Path>) -> Result<FrameRecord> {
             return Ok(FrameRecord { file, problem, ..Default::default() });
         }
     };
-    let readings = FrameReadings { altitude: altitude(&exif), time: time(&exif), yaw: yaw(&exif), ..Default::default() };
+    let readings =
+        FrameReadings { altitude: altitude(&exif), time: time(&exif), yaw: yaw(&exif), ..Default::default() };
     let position = position(&exif);
     let problem = position.is_none().then(|| "has EXIF data without a position".to_owned());
     Ok(FrameRecord { file, position, readings, problem })

@@ -3,6 +3,7 @@
 //! Positions have x (easting or longitude) first. What combines two things of the world checks that both have the same
 //! [`Crs`](coral_core::Crs), and says so where they do not: nothing is reprojected silently.
 
+mod bands;
 mod exif;
 mod map_picture;
 mod metric;
@@ -20,8 +21,8 @@ pub use map_picture::{Amounts, Decimation, MapPicture, MapPictureConfig, confusi
 pub use polygonize::{PolygonizeConfig, polygonize};
 pub use rasterize::{PolygonRaster, RasterizeConfig, polygon_mask, rasterize};
 pub use tracks::{
-    Frame, FramePredictions, FrameReadings, FrameRecord, FrameTrack, GpsFix, GpsTrack, PlaceConfig, UnplacedFrame, read_frame_table,
-    read_gpx, write_frame_table, write_probabilities,
+    Frame, FramePredictions, FrameReadings, FrameRecord, FrameTrack, GpsFix, GpsTrack, PlaceConfig, UnplacedFrame,
+    read_frame_table, read_gpx, write_frame_table, write_probabilities,
 };
 
 pub use ::geo::{Coord, LineString, MultiPolygon, Polygon};

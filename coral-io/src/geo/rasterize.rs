@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use coral_core::{ClassId, Error, LabelMap, LabelRaster, RasterGrid, Rect, Result, Size, UNLABELED};
-use geo::{BoundingRect, Intersects, Line, MapCoords, MultiPolygon, Polygon};
+use geo::{BoundingRect, Coord, Intersects, Line, LineString, MapCoords, MultiPolygon, Polygon};
 use ndarray::Array2;
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
@@ -25,7 +25,7 @@ pub struct RasterizeConfig {
 ///
 /// A pixel has the class of the last polygon that holds its centre, and [`UNLABELED`] where there is none; all windows
 /// agree with the whole. This is GDAL's rule, of which the ties are part: a centre on an outline belongs to the polygon
-/// on its left and above.
+/// on its left; on an edge along a row of centres, to the polygons on both sides.
 ///
 /// # Examples
 /// ```
@@ -109,8 +109,7 @@ impl PolygonRaster {
     /// Those whose boxes meet an area, by ascending index.
     fn near(&self, area: geo::Rect<f64>) -> Vec<usize> {
         let envelope = AABB::from_corners(area.min().into(), area.max().into());
-        let mut found: Vec<_> =
-            self.boxes.locate_in_envelope_intersecting(&envelope).map(|one| one.data).collect();
+        let mut found: Vec<_> = self.boxes.locate_in_envelope_intersecting(&envelope).map(|one| one.data).collect();
         found.sort_unstable();
         found
     }
@@ -147,7 +146,8 @@ impl LabelRaster for PolygonRaster {
 /// Gives the pixels `start..end` of a row of the raster to a class, as far as the window shows them.
 fn paint(labels: &mut LabelMap, window: Rect, (row, start, end): (i64, i64, i64), class: ClassId) {
     let (left, top) = (i64::from(window.x), i64::from(window.y));
-    let (start, end) = (start.max(left) - left, end.min(left + i64::from(window.width)) - left);
+    let column = |at: i64| at.clamp(left, left + i64::from(window.width)) - left;
+    let (start, end) = (column(start), column(end));
     if row >= top && row < top + i64::from(window.height) && start < end {
         let mut row = labels.row_mut((row - top) as usize);
         row.slice_mut(ndarray::s![start as usize..end as usize]).fill(class);
@@ -164,17 +164,25 @@ fn rows_between(low: f64, high: f64, window: Rect) -> std::ops::Range<i64> {
 /// Paints the pixels whose centres lie inside of a polygon: between the first and the second crossing of their row with
 /// its rings, between the third and the fourth, and so on.
 fn fill(polygon: &Polygon<f64>, window: Rect, paint: &mut impl FnMut(i64, i64, i64)) {
+    // The first pixel whose centre is right of a position.
+    let column = |x: f64| (x + 0.5).floor() as i64;
     let mut crossings: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
-    for Line { start, end } in rings(polygon).flat_map(|ring| ring.lines()) {
-        let (low, high) = if start.y < end.y { (start, end) } else { (end, start) };
-        for row in rows_between(low.y, high.y, window) {
-            let center = row as f64 + 0.5;
-            let x = (center - low.y) * (high.x - low.x) / (high.y - low.y) + low.x;
-            crossings.entry(row).or_default().push(x);
+    for ring in rings(polygon) {
+        // On a picture, with y downwards, a positive area is clockwise; the edges below an area then run to the left.
+        let left = ring_area(ring) > 0.0;
+        for Line { start, end } in ring.lines() {
+            let (low, high) = if start.y < end.y { (start, end) } else { (end, start) };
+            for row in rows_between(low.y, high.y, window) {
+                let center = row as f64 + 0.5;
+                let x = (center - low.y) * (high.x - low.x) / (high.y - low.y) + low.x;
+                crossings.entry(row).or_default().push(x);
+            }
+            // An edge below an area that runs along the centres of a row has them.
+            if start.y == end.y && start.y.fract().abs() == 0.5 && (end.x < start.x) == left {
+                paint(start.y.floor() as i64, column(start.x.min(end.x)), column(start.x.max(end.x)));
+            }
         }
     }
-    // The pixel whose centre is the first at or right of a position, but for a centre right at it.
-    let column = |x: f64| (x + 0.5).floor() as i64;
     for (row, mut at) in crossings {
         at.sort_unstable_by(f64::total_cmp);
         for pair in at.chunks_exact(2) {
@@ -183,12 +191,19 @@ fn fill(polygon: &Polygon<f64>, window: Rect, paint: &mut impl FnMut(i64, i64, i
     }
 }
 
+/// Twice the area of a ring, measured from its first corner so that far coordinates do not cancel.
+fn ring_area(ring: &LineString<f64>) -> f64 {
+    let Some(&Coord { x, y }) = ring.0.first() else { return 0.0 };
+    let product = |a: Coord<f64>, b: Coord<f64>| (a.x - x) * (b.y - y) - (b.x - x) * (a.y - y);
+    ring.lines().map(|line| product(line.start, line.end)).sum()
+}
+
 /// Paints the pixels whose inside a line passes through.
 fn touch(line: Line<f64>, window: Rect, paint: &mut impl FnMut(i64, i64, i64)) {
     let (low, high) = if line.start.y <= line.end.y { (line.start, line.end) } else { (line.end, line.start) };
     let top = i64::from(window.y);
     let first = (low.y.floor() as i64).max(top);
-    let last = ((high.y.ceil() as i64).max(first + 1)).min(top + i64::from(window.height));
+    let last = (high.y.ceil() as i64).max(first.saturating_add(1)).min(top + i64::from(window.height));
     for row in first..last {
         let (above, below) = (row as f64, row as f64 + 1.0);
         // A line along the border between two rows passes through neither.
@@ -225,3 +240,6 @@ pub fn polygon_mask(polygons: &ClassPolygons, grid: &RasterGrid, config: &Raster
     let labels = rasterize(&polygons.clone().with_class(0), grid, config)?;
     Ok(labels.mapv(|id| id != UNLABELED))
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,11 @@ mod tests {
         let width = |n: usize| confusion_picture(&Array2::zeros((n, n)), &classes).unwrap().width();
         assert_eq!(picture.width(), width(2) + CELL.0);
         assert_eq!(width(255), width(2), "absent classes without a name are left out");
-        for (counts, text) in [(Array2::zeros((2, 3)), "KxK"), (Array2::zeros((256, 256)), "256x256"), (Array2::zeros((0, 0)), "no class")] {
+        for (counts, text) in [
+            (Array2::zeros((2, 3)), "KxK"),
+            (Array2::zeros((256, 256)), "256x256"),
+            (Array2::zeros((0, 0)), "no class"),
+        ] {
             assert!(confusion_picture(&counts, &classes).unwrap_err().to_string().contains(text));
         }
     }
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn counts_are_short() {
-        for (count, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (1_250_000, "1.2M"), (u64::MAX, "18.4E")] {
+        for (count, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (1_250_000, "1.2M"), (u64::MAX, "18.4E")]
+        {
             assert_eq!(count_text(count), text);
         }
     }

@@ -1,9 +1,7 @@
 use coral_core::{ClassId, LabelMap, LabelRaster, Rect, Result, Size, UNLABELED};
 
 use super::Decimation;
-
-/// Pixels read at a time.
-const BAND_PIXELS: usize = 1 << 24;
+use crate::geo::bands::bands;
 
 /// A map at the size of a picture.
 #[derive(Debug)]
@@ -32,17 +30,13 @@ pub(super) fn decimate(labels: &dyn LabelRaster, longest: u32, decimation: Decim
     let (columns, rows) = (size.width.div_ceil(step), size.height.div_ceil(step));
     let mut reduced = LabelMap::from_elem((rows as usize, columns as usize), UNLABELED);
     let mut counts = [0; 256];
-    // Whole rows of blocks, as many as fit.
-    let blocks = (BAND_PIXELS / (size.width as usize * step as usize)).clamp(1, rows as usize) as u32;
-    for first in (0..rows).step_by(blocks as usize) {
-        let y = first * step;
-        let height = blocks.saturating_mul(step).min(size.height - y);
-        let band = labels.read_labels(Rect { x: 0, y, width: size.width, height })?;
+    for window in bands(size, step) {
+        let band = labels.read_labels(window)?;
         band.iter().for_each(|&id| counts[usize::from(id)] += 1);
-        for row in 0..height.div_ceil(step) {
+        for row in 0..window.height.div_ceil(step) {
             for column in 0..columns {
                 let block = Rect { x: column * step, y: row * step, width: step, height: step };
-                reduced[[(first + row) as usize, column as usize]] = shown(&band, block, decimation);
+                reduced[[(window.y / step + row) as usize, column as usize]] = shown(&band, block, decimation);
             }
         }
     }
@@ -52,9 +46,10 @@ pub(super) fn decimate(labels: &dyn LabelRaster, longest: u32, decimation: Decim
 /// The class of a block, of which those at the edges are cut.
 fn shown(band: &LabelMap, block: Rect, decimation: Decimation) -> ClassId {
     let Size { width, height } = Size::of_map(band);
-    let (right, bottom) = ((block.x + block.width).min(width), (block.y + block.height).min(height));
+    let (right, bottom) =
+        (block.x.saturating_add(block.width).min(width), block.y.saturating_add(block.height).min(height));
     if decimation == Decimation::Nearest || block.width == 1 {
-        return band[[((block.y + bottom) / 2) as usize, ((block.x + right) / 2) as usize]];
+        return band[[block.y.midpoint(bottom) as usize, block.x.midpoint(right) as usize]];
     }
     let mut counts = [0u32; 256];
     let part = coral_core::ndarray::s![block.y as usize..bottom as usize, block.x as usize..right as usize];

@@ -7,6 +7,8 @@ use super::lines::{draw_line, fill_triangle};
 use crate::pictures::{GLYPH_HEIGHT, PAPER, draw_text, text_width};
 
 const INK: [u8; 3] = [30; 3];
+/// Narrowest frame, in font pixels.
+const NARROWEST: u32 = 110;
 
 /// The place of a map and its scale.
 pub(super) struct Furniture<'a> {
@@ -29,7 +31,9 @@ impl Furniture<'_> {
         let left = widest.map_or(0, |width| (width + 4) * scale);
         let below = if ticks.x.is_empty() { 0 } else { (GLYPH_HEIGHT + 4) * scale };
         let strip = (3 * GLYPH_HEIGHT + 8) * scale;
-        let (width, height) = map.dimensions();
+        let height = map.height();
+        // Narrow maps still need room for the scale bar.
+        let width = map.width().max(NARROWEST * scale);
         let mut picture = RgbImage::from_pixel(left + width, height + below + strip, PAPER);
         imageops::replace(&mut picture, &map, left.into(), 0);
         for (at, text) in &ticks.y {
@@ -37,8 +41,10 @@ impl Furniture<'_> {
             draw_text(&mut picture, text, (left.saturating_sub((text_width(text) + 2) * scale), y as u32), scale);
         }
         for (at, text) in &ticks.x {
-            let x = f64::from(left) + at - f64::from(text_width(text) * scale) / 2.0;
-            draw_text(&mut picture, text, (x.max(0.0) as u32, height + 2 * scale), scale);
+            let length = text_width(text) * scale;
+            let x = f64::from(left) + at - f64::from(length) / 2.0;
+            let last = (left + width).saturating_sub(length);
+            draw_text(&mut picture, text, ((x.max(0.0) as u32).min(last), height + 2 * scale), scale);
         }
         let arrow = f64::from(3 * GLYPH_HEIGHT * scale);
         self.draw_bar(&mut picture, (left + 4 * scale, height + below + 6 * scale), f64::from(width) - 2.0 * arrow);
@@ -105,7 +111,7 @@ impl Furniture<'_> {
         let glyph = f64::from(GLYPH_HEIGHT * self.scale);
         let along = |start: f64, per_pixel: f64, length: f64, room: f64| {
             let span = per_pixel.abs() * length;
-            let step = round_below(span / (length / room).clamp(1.0, 5.0));
+            let step = round_above(span / (length / room).clamp(1.0, 6.0));
             let first = (start.min(start + per_pixel * length) / step).ceil();
             let decimals = if step < 1.0 { (-step.log10()).ceil().min(12.0) as usize } else { 0 };
             let tick = |nth: u32| {
@@ -114,9 +120,9 @@ impl Furniture<'_> {
             };
             (0..12).map(tick).filter(|(at, _)| (0.0..=length).contains(at)).collect()
         };
-        let decimals = if self.grid.crs == Crs::WGS84 { 12.0 } else { 10.0 };
+        let letters = if self.grid.crs == Crs::WGS84 { 12.0 } else { 10.0 };
         Ticks {
-            x: along(x, per_column / self.pixels_each, width, decimals * glyph),
+            x: along(x, per_column / self.pixels_each, width, letters * glyph),
             y: along(y, per_row / self.pixels_each, height, 4.0 * glyph),
         }
     }
@@ -148,6 +154,12 @@ fn round_below(length: f64) -> f64 {
     [5.0, 2.0, 1.0].map(|digit| digit * power).into_iter().find(|&round| round <= length).unwrap_or(power)
 }
 
+/// The smallest of such lengths that is not below a length.
+fn round_above(length: f64) -> f64 {
+    let power = 10f64.powf(length.log10().floor());
+    [1.0, 2.0, 5.0].map(|digit| digit * power).into_iter().find(|&round| round >= length).unwrap_or(10.0 * power)
+}
+
 fn length_text(metres: f64) -> String {
     match metres {
         length if length >= 1000.0 => format!("{} km", length / 1000.0),
@@ -163,8 +175,13 @@ mod tests {
 
     #[test]
     fn lengths_are_round() {
-        for (length, round) in [(1.0, 1.0), (1.99, 1.0), (2.5, 2.0), (9.99, 5.0), (10.0, 10.0), (4321.0, 2000.0), (0.07, 0.05)] {
+        for (length, round) in
+            [(1.0, 1.0), (1.99, 1.0), (2.5, 2.0), (9.99, 5.0), (10.0, 10.0), (4321.0, 2000.0), (0.07, 0.05)]
+        {
             assert!((round_below(length) / round - 1.0).abs() < 1e-12, "{length}");
+        }
+        for (length, round) in [(1.0, 1.0), (1.01, 2.0), (2.5, 5.0), (9.99, 10.0), (4321.0, 5000.0), (0.07, 0.1)] {
+            assert!((round_above(length) / round - 1.0).abs() < 1e-12, "{length}");
         }
         assert_eq!([2000.0, 50.0, 0.05].map(length_text), ["2 km", "50 m", "5 cm"]);
     }

@@ -124,7 +124,8 @@ impl<'a> MapPicture<'a> {
         if let Some(outlines) = self.outlines {
             self.draw_outlines(&mut map, outlines, reduced.pixels_each());
         }
-        let furniture = Furniture { grid: &self.grid, metres: self.metres() , pixels_each: reduced.pixels_each(), scale };
+        let furniture =
+            Furniture { grid: &self.grid, metres: self.metres(), pixels_each: reduced.pixels_each(), scale };
         let framed = furniture.frame(map, self.config.coordinates);
         Ok(beside(&framed, &self.entries(&reduced.counts)))
     }
@@ -187,10 +188,10 @@ impl<'a> MapPicture<'a> {
 
 fn area_text(square_metres: f64) -> String {
     match square_metres {
-        area if area >= 1e6 => format!("{:.2} km²", area / 1e6),
+        area if area >= 1e6 => format!("{:.2} km2", area / 1e6),
         area if area >= 1e4 => format!("{:.2} ha", area / 1e4),
-        area if area >= 100.0 => format!("{area:.0} m²"),
-        area => format!("{area:.2} m²"),
+        area if area >= 100.0 => format!("{area:.0} m2"),
+        area => format!("{area:.2} m2"),
     }
 }
 

@@ -23,7 +23,8 @@ fn maps_of_all_shapes_are_drawn() {
         for (crs, pixel) in [(UTM, 0.014), (UTM, 3e4), (Crs::WGS84, 1e-6)] {
             for size in [1, 50, 400] {
                 let config = MapPictureConfig { size, coordinates: true, amounts: Amounts::Area, ..Default::default() };
-                let picture = MapPicture::new(grid((width, height), crs, pixel), &classes, config).unwrap().draw(&map).unwrap();
+                let picture =
+                    MapPicture::new(grid((width, height), crs, pixel), &classes, config).unwrap().draw(&map).unwrap();
                 assert!(picture.width() > 0 && picture.height() > 0);
             }
         }
@@ -49,12 +50,18 @@ fn pixels_without_class_stay_blank_and_outlines_show() {
     let differ = plain.pixels().zip(outlined.pixels()).filter(|(a, b)| a != b).count();
     assert!((150..400).contains(&differ), "{differ}");
     let elsewhere = ClassPolygons { crs: Crs::WGS84, ..outlines.clone() };
-    assert!(picture.with_outlines(&elsewhere).unwrap_err().to_string().contains("are in EPSG:4326, but the map is in EPSG:32740"));
+    assert!(
+        picture
+            .with_outlines(&elsewhere)
+            .unwrap_err()
+            .to_string()
+            .contains("are in EPSG:4326, but the map is in EPSG:32740")
+    );
 }
 
 #[test]
 fn areas_are_told() {
-    assert_eq!([0.5, 250.4, 12_345.0, 2.5e6].map(area_text), ["0.50 m²", "250 m²", "1.23 ha", "2.50 km²"]);
+    assert_eq!([0.5, 250.4, 12_345.0, 2.5e6].map(area_text), ["0.50 m2", "250 m2", "1.23 ha", "2.50 km2"]);
     let classes = classes();
     let degrees = MapPicture::new(grid((100, 100), Crs::WGS84, 1e-3), &classes, Default::default()).unwrap();
     let (x, y) = degrees.metres();

@@ -6,18 +6,16 @@ mod regions;
 
 use std::collections::BTreeMap;
 
-use coral_core::{ClassSet, LabelRaster, RasterGrid, Rect, Result, Size};
+use coral_core::{ClassSet, LabelRaster, RasterGrid, Result};
 use geo::{LineString, MultiPolygon, Polygon};
 use serde::{Deserialize, Serialize};
 
 use self::arcs::Arcs;
 use self::outlines::{Ring, Row, Tracer};
 use self::regions::Regions;
+use super::bands::bands;
 use super::metric::is_metric;
 use super::polygons::{Attributes, ClassPolygon, ClassPolygons};
-
-/// Pixels read at a time.
-const BAND_PIXELS: usize = 1 << 24;
 
 /// What makes a region of a class map a polygon.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -133,7 +131,7 @@ fn trace(labels: &dyn LabelRaster, config: &PolygonizeConfig) -> Result<(Vec<Rin
     };
     let nothing = vec![coral_core::UNLABELED; width];
     let mut above = (nothing.clone(), vec![u32::MAX; width]);
-    for band in bands(size) {
+    for band in bands(size, 1) {
         let band_labels = labels.read_labels(band)?;
         for (row, classes) in (band.y..).zip(band_labels.rows()) {
             let below = (classes.to_vec(), regions.row(&above.0, &above.1, classes)?);
@@ -146,15 +144,6 @@ fn trace(labels: &dyn LabelRaster, config: &PolygonizeConfig) -> Result<(Vec<Rin
     tracer.line(size.height, Row { classes: &above.0, regions: &above.1 }, end, &mut close);
     rings.extend(arcs.rings(&mut regions).into_iter().filter(large_enough));
     Ok((rings, regions))
-}
-
-/// Windows of whole rows from top to bottom.
-pub(super) fn bands(size: Size) -> impl Iterator<Item = Rect> {
-    let rows = (BAND_PIXELS / (size.width as usize).max(1)).clamp(1, u32::MAX as usize) as u32;
-    (0..size.height.div_ceil(rows)).map(move |nth| {
-        let y = nth * rows;
-        Rect { x: 0, y, width: size.width, height: rows.min(size.height - y) }
-    })
 }
 
 #[cfg(test)]

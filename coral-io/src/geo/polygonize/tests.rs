@@ -1,5 +1,5 @@
 use coral_core::ndarray::{Array2, array};
-use coral_core::{ClassId, Crs, GeoTransform, LabelMap, UNLABELED};
+use coral_core::{ClassId, Crs, GeoTransform, LabelMap, Size, UNLABELED};
 use proptest::prelude::*;
 
 use super::*;
@@ -91,16 +91,6 @@ fn a_hole_may_touch_the_outline_and_an_island_the_hole() {
     let ring = array![[1, 1, 1], [1, 0, 1], [1, 1, 0]];
     let polygons = outlines(&ring, false, 0).polygons;
     assert_eq!(shape(&polygons[0]), [(7, 1)]);
-}
-
-#[test]
-fn bands_cover_the_map() {
-    for size in [(1, 1), (5, 70_000), (1 << 25, 3), (4096, 4097)] {
-        let size = Size { width: size.0, height: size.1 };
-        let found: Vec<_> = bands(size).collect();
-        assert!(found.windows(2).all(|pair| pair[0].y + pair[0].height == pair[1].y));
-        assert_eq!(found.iter().map(|band| u64::from(band.height)).sum::<u64>(), u64::from(size.height));
-    }
 }
 
 #[test]

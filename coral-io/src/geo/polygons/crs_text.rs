@@ -62,7 +62,8 @@ fn utm(projected: &Node) -> Option<Crs> {
         10_000_000.0 => true,
         _ => return None,
     };
-    let unit = projected.child(&["UNIT", "LENGTHUNIT"]).map(|unit| unit.texts.get(1).and_then(|size| size.parse().ok()));
+    let unit =
+        projected.child(&["UNIT", "LENGTHUNIT"]).map(|unit| unit.texts.get(1).and_then(|size| size.parse().ok()));
     let metres = unit.is_none_or(|size| size == Some(1.0));
     let zone = (parameter(&["centralmeridian", "longitudeofnaturalorigin"])? + 183.0) / 6.0;
     let whole = zone.fract() == 0.0 && (1.0..=60.0).contains(&zone);

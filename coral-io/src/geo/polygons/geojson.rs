@@ -6,11 +6,8 @@ use geo::orient::{Direction, Orient};
 use geo::{Coord, LineString, MultiPolygon, Polygon};
 use serde_json::{Value, json};
 
-use super::{Attributes, ClassPolygon, ClassPolygons, crs_text};
+use super::{Attributes, ClassPolygon, ClassPolygons, Parsed, crs_text};
 use crate::text::{decode_utf8, read_bytes};
-
-/// What was read, or what is wrong with it.
-type Parsed<T> = std::result::Result<T, String>;
 
 /// In which system [`write_geojson`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,13 +43,11 @@ fn parse(text: &str) -> Parsed<ClassPolygons> {
         GeoJson::Geometry(geometry) => (None, vec![Feature::from(geometry)]),
     };
     let mut crs = own.as_ref().map(crs_member).transpose()?.flatten();
-    if features.is_empty() {
-        return Err("the file holds no feature: expected polygons".into());
-    }
     let mut polygons = Vec::with_capacity(features.len());
     for (index, feature) in features.into_iter().enumerate() {
         let at = |reason: String| format!("feature {}: {reason}", index + 1);
-        let members = [&feature.foreign_members, &feature.geometry.as_ref().and_then(|one| one.foreign_members.clone())];
+        let members =
+            [&feature.foreign_members, &feature.geometry.as_ref().and_then(|one| one.foreign_members.clone())];
         for found in members.into_iter().flatten() {
             let Some(found) = crs_member(found).map_err(at)? else { continue };
             match crs {
@@ -63,7 +58,7 @@ fn parse(text: &str) -> Parsed<ClassPolygons> {
         }
         polygons.push(polygon(feature).map_err(at)?);
     }
-    ClassPolygons::new(crs.unwrap_or(Crs::WGS84), polygons).map_err(|error| error.to_string())
+    ClassPolygons::of_features(crs.unwrap_or(Crs::WGS84), polygons)
 }
 
 /// The `crs` among the members of an object.
@@ -75,8 +70,9 @@ fn crs_member(members: &JsonObject) -> Parsed<Option<Crs>> {
     crs.map(Some).ok_or_else(|| format!("unknown `crs` `{name}`: expected e.g. urn:ogc:def:crs:EPSG::32740"))
 }
 
-fn polygon(feature: Feature) -> Parsed<ClassPolygon> {
-    let geometry = feature.geometry.ok_or("has no geometry: expected a Polygon or MultiPolygon")?;
+/// The polygon of a feature; none where it has no geometry.
+fn polygon(feature: Feature) -> Parsed<Option<ClassPolygon>> {
+    let Some(geometry) = feature.geometry else { return Ok(None) };
     let parts = match geometry.value {
         GeometryValue::Polygon { coordinates } => vec![coordinates],
         GeometryValue::MultiPolygon { coordinates } => coordinates,
@@ -84,7 +80,7 @@ fn polygon(feature: Feature) -> Parsed<ClassPolygon> {
     };
     let parts = parts.into_iter().map(part).collect::<Parsed<Vec<_>>>()?;
     let attributes = feature.properties.unwrap_or_default();
-    Ok(ClassPolygon { class: None, attributes, geometry: MultiPolygon(parts) })
+    Ok(Some(ClassPolygon { class: None, attributes, geometry: MultiPolygon(parts) }))
 }
 
 fn part(rings: PolygonType) -> Parsed<Polygon<f64>> {

@@ -16,6 +16,9 @@ pub use geojson::{GeoJsonCrs, read_geojson, write_geojson};
 pub(crate) use rings::rings;
 pub use shapefile::read_shapefile;
 
+/// What was read, or what is wrong with it.
+type Parsed<T> = std::result::Result<T, String>;
+
 /// What a file says about a polygon, by name.
 pub type Attributes = serde_json::Map<String, Value>;
 
@@ -55,6 +58,8 @@ pub struct ClassPolygons {
     pub crs: Crs,
     /// The polygons; where they overlap, later ones lie on top.
     pub polygons: Vec<ClassPolygon>,
+    /// Features of the file that have no geometry at all, which GeoJSON and shapefiles allow; they are left out.
+    pub unlocated: usize,
 }
 
 /// Reads polygons from a shapefile (`.shp`) or, by any other name, from GeoJSON.
@@ -68,6 +73,18 @@ pub fn read_polygons(path: impl AsRef<Path>) -> Result<ClassPolygons> {
 }
 
 impl ClassPolygons {
+    /// The features of a file, of which those without geometry are counted.
+    fn of_features(crs: Crs, features: Vec<Option<ClassPolygon>>) -> Parsed<Self> {
+        let number = features.len();
+        let polygons: Vec<_> = features.into_iter().flatten().collect();
+        let unlocated = number - polygons.len();
+        if polygons.is_empty() {
+            return Err(format!("expected polygons, found {number} features, of which {unlocated} have no geometry"));
+        }
+        let polygons = Self::new(crs, polygons).map_err(|error| error.to_string())?;
+        Ok(Self { unlocated, ..polygons })
+    }
+
     /// These polygons, once their rings are checked: finite coordinates, at least four positions in each ring, and degrees
     /// that are such in [`Crs::WGS84`]. Rings may still cross themselves: see [`validate`](Self::validate).
     ///
@@ -79,7 +96,7 @@ impl ClassPolygons {
                 return Err(fail(index, problem));
             }
         }
-        Ok(Self { crs, polygons })
+        Ok(Self { crs, polygons, unlocated: 0 })
     }
 
     /// All polygons as outlines of one class.

@@ -28,7 +28,8 @@ fn ring_problem(ring: &LineString<f64>, crs: Crs) -> Option<String> {
     if crs == Crs::WGS84
         && let Some(at) = ring.0.iter().find(beyond)
     {
-        let reason = format!("({}, {}) is no longitude and latitude in degrees: are the coordinates in {crs}?", at.x, at.y);
+        let reason =
+            format!("({}, {}) is no longitude and latitude in degrees: are the coordinates in {crs}?", at.x, at.y);
         return Some(reason);
     }
     None

@@ -8,7 +8,7 @@ use coral_core::{Crs, Error, Result};
 use geo::{Area, Coord, Intersects, LineString, MultiPolygon, Polygon};
 use serde_json::Value;
 
-use super::{Attributes, ClassPolygon, ClassPolygons, crs_text};
+use super::{Attributes, ClassPolygon, ClassPolygons, Parsed, crs_text};
 use crate::text::{decode_windows, open, read_bytes};
 
 /// Reads the polygons of a shapefile: the rings from the `.shp`, their system from the `.prj` and, where there is one, the
@@ -27,16 +27,13 @@ pub fn read_shapefile(path: impl AsRef<Path>) -> Result<ClassPolygons> {
     let fail = |reason: String| Error::format(path, None, reason);
     let reader = ShapeReader::new(open(path)?).map_err(|error| fail(format!("not a shapefile: {error}")))?;
     let shapes = reader.read().map_err(|error| fail(format!("the shapefile is damaged: {error}")))?;
-    if shapes.is_empty() {
-        return Err(fail("the file holds no shape: expected polygons".into()));
-    }
     let attributes = read_dbf(&path.with_extension("dbf"), shapes.len())?;
     let polygon = |((index, shape), attributes): ((usize, Shape), Attributes)| {
         let geometry = multi_polygon(shape).map_err(|reason| fail(format!("shape {}: {reason}", index + 1)))?;
-        Ok(ClassPolygon { class: None, attributes, geometry })
+        Ok(geometry.map(|geometry| ClassPolygon { class: None, attributes, geometry }))
     };
     let polygons = shapes.into_iter().enumerate().zip(attributes).map(polygon).collect::<Result<_>>()?;
-    ClassPolygons::new(crs, polygons).map_err(|error| fail(error.to_string()))
+    ClassPolygons::of_features(crs, polygons).map_err(fail)
 }
 
 fn read_prj(path: &Path) -> Result<Crs> {
@@ -55,7 +52,8 @@ fn read_dbf(path: &Path, shapes: usize) -> Result<Vec<Attributes>> {
     }
     let fail = |reason: String| Error::format(path, None, reason);
     let reader = dbase::Reader::new(open(path)?);
-    let records = reader.and_then(|mut reader| reader.read()).map_err(|error| fail(format!("no dBASE table: {error}")))?;
+    let records =
+        reader.and_then(|mut reader| reader.read()).map_err(|error| fail(format!("no dBASE table: {error}")))?;
     if records.len() != shapes {
         return Err(fail(format!("expected a line for each of {shapes} shapes, found {}", records.len())));
     }
@@ -77,12 +75,13 @@ fn json(value: FieldValue) -> Value {
     }
 }
 
-fn multi_polygon(shape: Shape) -> std::result::Result<MultiPolygon<f64>, String> {
+/// The polygon of a shape; none where it has no geometry.
+fn multi_polygon(shape: Shape) -> Parsed<Option<MultiPolygon<f64>>> {
     let rings = match shape {
         Shape::Polygon(polygon) => rings(&polygon),
         Shape::PolygonM(polygon) => rings(&polygon),
         Shape::PolygonZ(polygon) => rings(&polygon),
-        Shape::NullShape => return Err("has no geometry: expected a polygon".into()),
+        Shape::NullShape => return Ok(None),
         other => return Err(format!("expected a polygon, found a {}", other.shapetype())),
     };
     let (mut parts, holes): (Vec<_>, Vec<_>) = rings.into_iter().partition(|(_, is_part)| *is_part);
@@ -96,7 +95,7 @@ fn multi_polygon(shape: Shape) -> std::result::Result<MultiPolygon<f64>, String>
             None => parts.push(Polygon::new(hole, Vec::new())),
         }
     }
-    Ok(MultiPolygon(parts))
+    Ok(Some(MultiPolygon(parts)))
 }
 
 /// The rings and whether they run clockwise, as those around a part do.

@@ -36,7 +36,10 @@ fn geometries_features_and_collections_are_read() {
     let geometry = format!(r#"{{"type":"Polygon","coordinates":{RING}}}"#);
     let feature = format!(r#"{{"type":"Feature","properties":null,"geometry":{geometry}}}"#);
     let collection = format!(r#"{{"type":"FeatureCollection","features":[{feature}]}}"#);
-    let old = collection.replace("\"features\"", r#""crs":{"type":"name","properties":{"name":"urn:ogc:def:crs:EPSG::32740"}},"features""#);
+    let old = collection.replace(
+        "\"features\"",
+        r#""crs":{"type":"name","properties":{"name":"urn:ogc:def:crs:EPSG::32740"}},"features""#,
+    );
     let all = [&geometry, &feature, &collection, &old].map(|text| read(text).unwrap());
     assert!(all[..3].iter().all(|one| one.crs == Crs::WGS84 && one.polygons == all[3].polygons));
     assert_eq!(all[3].crs, UTM);
@@ -62,9 +65,16 @@ fn bad_geojson_says_what_is_wrong() {
         let error = error_of(&geometry("Polygon", coordinates));
         assert!(error.contains(text), "{coordinates}: {error}");
     }
-    assert!(error_of(&geometry("LineString", "[[0,0],[1,1]]")).contains("expected a Polygon or MultiPolygon, found a LineString"));
-    assert!(error_of(r#"{"type":"FeatureCollection","features":[]}"#).contains("holds no feature"));
-    assert!(error_of(r#"{"type":"Feature","properties":{},"geometry":null}"#).contains("feature 1: has no geometry"));
+    assert!(
+        error_of(&geometry("LineString", "[[0,0],[1,1]]"))
+            .contains("expected a Polygon or MultiPolygon, found a LineString")
+    );
+    assert!(error_of(r#"{"type":"FeatureCollection","features":[]}"#).contains("expected polygons, found 0 features"));
+    let unlocated = r#"{"type":"Feature","properties":{},"geometry":null}"#;
+    assert!(error_of(unlocated).contains("found 1 features, of which 1 have no geometry"));
+    let located = format!(r#"{{"type":"Feature","properties":{{}},"geometry":{}}}"#, geometry("Polygon", RING));
+    let both = read(&format!(r#"{{"type":"FeatureCollection","features":[{unlocated},{located}]}}"#)).unwrap();
+    assert_eq!((both.len(), both.unlocated), (1, 1));
     assert!(error_of("{").contains("not a GeoJSON text"));
     let with_crs = |crs: &str| format!(r#"{{"type":"FeatureCollection","crs":{crs},"features":[]}}"#);
     assert!(error_of(&with_crs("null")).contains("found null"));
@@ -83,10 +93,13 @@ fn bad_geojson_says_what_is_wrong() {
 #[test]
 fn classes_come_from_attributes() {
     let feature = |value: &str| {
-        format!(r#"{{"type":"Feature","properties":{{"c":{value}}},"geometry":{{"type":"Polygon","coordinates":{RING}}}}}"#)
+        format!(
+            r#"{{"type":"Feature","properties":{{"c":{value}}},"geometry":{{"type":"Polygon","coordinates":{RING}}}}}"#
+        )
     };
     let classes = ClassSet::from_names(["coral", "sand"]).unwrap();
-    let class = |value: &str| read(&feature(value)).unwrap().with_classes("c", &classes).map(|all| all.polygons[0].class);
+    let class =
+        |value: &str| read(&feature(value)).unwrap().with_classes("c", &classes).map(|all| all.polygons[0].class);
     for (value, id) in [("\"Sand \"", 1), ("\"0\"", 0), ("1", 1), ("1.0", 1)] {
         assert_eq!(class(value).unwrap(), Some(id), "{value}");
     }
@@ -152,7 +165,8 @@ fn shapefile(rings: Vec<Vec<(f64, f64)>>, prj: Option<&str>) -> (tempfile::TempD
         .add_character_field(FieldName::try_from("habitat").unwrap(), 20)
         .add_numeric_field(FieldName::try_from("id").unwrap(), 10, 0);
     let mut writer = Writer::from_path(&path, table).unwrap();
-    let ring = |ring: Vec<(f64, f64)>| PolygonRing::from(ring.into_iter().map(|(x, y)| Point::new(x, y)).collect::<Vec<_>>());
+    let ring =
+        |ring: Vec<(f64, f64)>| PolygonRing::from(ring.into_iter().map(|(x, y)| Point::new(x, y)).collect::<Vec<_>>());
     let polygon = ::shapefile::Polygon::with_rings(rings.into_iter().map(ring).collect());
     let mut record = Record::default();
     record.insert("habitat".into(), FieldValue::Character(Some("sand".into())));

@@ -92,8 +92,8 @@ impl GpsTrack {
             return Ok(*fix);
         }
         let (Some(before), Some(after)) = (after.checked_sub(1).map(|at| self.fixes[at]), self.fixes.get(after)) else {
-            let [first, .., last] = [self.fixes[0], self.fixes[self.fixes.len() - 1]];
-            return Err(format!("its time {time} is not between the track's {} and {}", first.time, last.time));
+            let ends = [self.fixes.first(), self.fixes.last()].map(|fix| fix.map_or(f64::NAN, |fix| fix.time));
+            return Err(format!("its time {time} is not between the track's {} and {}", ends[0], ends[1]));
         };
         let gap = after.time - before.time;
         if gap > max_gap {

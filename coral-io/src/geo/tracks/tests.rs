@@ -13,7 +13,9 @@ fn table(text: &str) -> Result<Vec<FrameRecord>> {
 fn gpx(points: &str) -> Result<GpsTrack> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("track.gpx");
-    let text = format!("<?xml version=\"1.0\"?><gpx version=\"1.1\" creator=\"test\"><trk><trkseg>{points}</trkseg></trk></gpx>");
+    let text = format!(
+        "<?xml version=\"1.0\"?><gpx version=\"1.1\" creator=\"test\"><trk><trkseg>{points}</trkseg></trk></gpx>"
+    );
     std::fs::write(&path, text).unwrap();
     read_gpx(path)
 }
@@ -32,7 +34,10 @@ fn seatizen_tables_are_read() {
         pitch: Some(-2.5),
         yaw: Some(351.5),
     };
-    assert_eq!((records[0].file.as_str(), records[0].position, records[0].readings), ("s_1.jpeg", Some((55.25, -21.1)), readings));
+    assert_eq!(
+        (records[0].file.as_str(), records[0].position, records[0].readings),
+        ("s_1.jpeg", Some((55.25, -21.1)), readings)
+    );
     let track = FrameTrack::new(records).unwrap();
     assert_eq!((track.len(), track.is_empty(), track.without_position.len()), (1, false, 1));
     assert_eq!(track.without_position[0].reason, "has no position");
@@ -42,10 +47,14 @@ fn seatizen_tables_are_read() {
 
 #[test]
 fn tables_of_other_programs() {
-    let text = "\u{feff}Image;Lat;Lng;Depth (m);Yaw;Timestamp\r\na.jpg;-21.1;55.25;3.5;90;2023-09-06T14:11:12+04:00\r\n";
+    let text =
+        "\u{feff}Image;Lat;Lng;Depth (m);Yaw;Timestamp\r\na.jpg;-21.1;55.25;3.5;90;2023-09-06T14:11:12+04:00\r\n";
     let record = &table(text).unwrap()[0];
     let FrameReadings { depth, yaw, time, .. } = record.readings;
-    assert_eq!((record.position, depth, yaw, time), (Some((55.25, -21.1)), Some(3.5), Some(90.0), Some(1_693_995_072.0)));
+    assert_eq!(
+        (record.position, depth, yaw, time),
+        (Some((55.25, -21.1)), Some(3.5), Some(90.0), Some(1_693_995_072.0))
+    );
 }
 
 #[test]
@@ -111,9 +120,14 @@ fn photographs_are_placed_by_time() {
     assert_eq!(track.fixes().len(), 3);
     let times = [Some(0.0), Some(1.0), Some(4.0), Some(30.0), Some(60.0), Some(61.0), Some(-1.0), None];
     let placed = track.place(timed(&times), &PlaceConfig::default()).unwrap();
-    let found: Vec<_> = placed.frames.iter().map(|one| (one.file.as_str(), one.longitude, one.readings.altitude)).collect();
-    let expected = [("0.jpg", 55.4, Some(1.0)), ("1.jpg", 55.3, Some(0.5)), ("2.jpg", 55.0, Some(-1.0)), ("4.jpg", 55.0, None)];
-    assert!(found.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12 && a.2 == b.2), "{found:?}");
+    let found: Vec<_> =
+        placed.frames.iter().map(|one| (one.file.as_str(), one.longitude, one.readings.altitude)).collect();
+    let expected =
+        [("0.jpg", 55.4, Some(1.0)), ("1.jpg", 55.3, Some(0.5)), ("2.jpg", 55.0, Some(-1.0)), ("4.jpg", 55.0, None)];
+    assert!(
+        found.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12 && a.2 == b.2),
+        "{found:?}"
+    );
     let reasons: Vec<_> = placed.without_position.iter().map(|one| one.reason.as_str()).collect();
     assert!(reasons[0].contains("no fix within 56 s") && reasons[0].contains("more than 10 s"), "{reasons:?}");
     assert!(reasons[1].contains("is not between the track's") && reasons[3] == "has no time");
@@ -154,13 +168,22 @@ fn predictions_are_joined_by_name() {
         std::fs::write(&path, text).unwrap();
         read_multi_labels(&path, &MultiLabelConfig::default()).unwrap()
     };
-    let at = |file: &str, longitude| Frame { file: file.into(), longitude, latitude: 1.0, readings: Default::default() };
+    let at =
+        |file: &str, longitude| Frame { file: file.into(), longitude, latitude: 1.0, readings: Default::default() };
     let frames = vec![at("x/a.jpg", 1.0), at("y/a.jpg", 2.0), at("B.jpg", 3.0), at("c.jpg", 4.0)];
     let track = FrameTrack { frames, without_position: Vec::new() };
-    let joined = track.join(&read("FileName,k,s\na.jpg,1,0\nq/b.JPG,0.5,0\ny/a.jpg,0.25,0\nr/c.jpg,1,1\nt/c.jpg,1,1\n")).unwrap();
-    assert_eq!((&joined.files[..], joined.positions), (&["y/a.jpg".to_owned(), "B.jpg".into()][..], array![[2.0, 1.0], [3.0, 1.0]]));
+    let joined = track
+        .join(&read("FileName,k,s\na.jpg,1,0\nq/b.JPG,0.5,0\ny/a.jpg,0.25,0\nr/c.jpg,1,1\nt/c.jpg,1,1\n"))
+        .unwrap();
+    assert_eq!(
+        (&joined.files[..], joined.positions),
+        (&["y/a.jpg".to_owned(), "B.jpg".into()][..], array![[2.0, 1.0], [3.0, 1.0]])
+    );
     assert_eq!(joined.probabilities, array![[0.25, 0.0], [0.5, 0.0]]);
-    assert_eq!((joined.without_prediction, joined.without_position.len()), (vec!["x/a.jpg".to_owned(), "c.jpg".into()], 3));
+    assert_eq!(
+        (joined.without_prediction, joined.without_position.len()),
+        (vec!["x/a.jpg".to_owned(), "c.jpg".into()], 3)
+    );
     let error = track.join(&read("FileName,k\nz.jpg,1\n")).unwrap_err().to_string();
     assert!(error.contains("names are like `x/a.jpg` and `z.jpg`"), "{error}");
     let written = folder.path().join("w.csv");
