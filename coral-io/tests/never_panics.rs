@@ -1,5 +1,7 @@
 //! Every reader answers damaged files with a result, never with a panic.
 
+mod damage;
+
 use std::path::Path;
 
 use coral_core::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
@@ -9,6 +11,7 @@ use coral_io::{
     image_size, point_images, read_class_table, read_coco, read_color_label_map, read_color_table, read_image_with,
     read_label_map_with, read_multi_labels, read_points, read_sam_annotations,
 };
+use damage::{damage, damaged};
 use proptest::prelude::*;
 
 /// Valid files of every format.
@@ -60,44 +63,6 @@ const OBJECTS: [&str; 2] = [
         {"segmentation": {"size": [7, 9], "counts": "53g1"}, "bbox": [0, 5, 1, 2], "area": 3, "predicted_iou": 0.5,
          "crop_box": [0.0, 0.0, 9.0, 7.0], "stability_score": 0.75, "point_coords": [[1.0, 2.5]], "id": 0}]}"#,
 ];
-
-#[derive(Debug, Clone)]
-enum Damage {
-    Flip(prop::sample::Index, u8),
-    Cut(prop::sample::Index),
-    Insert(prop::sample::Index, Vec<u8>),
-    Remove(prop::sample::Index, usize),
-}
-
-fn damage() -> impl Strategy<Value = Vec<Damage>> {
-    let one = prop_oneof![
-        6 => (any::<prop::sample::Index>(), 1u8..).prop_map(|(at, bits)| Damage::Flip(at, bits)),
-        1 => any::<prop::sample::Index>().prop_map(Damage::Cut),
-        2 => (any::<prop::sample::Index>(), prop_oneof![
-            proptest::collection::vec(any::<u8>(), 1..5),
-            proptest::sample::select(vec!["\n", ",", "\"", "-", "255", "999999999999", "é", "\r", ";", "\t", "{", "NaN"])
-                .prop_map(|text| text.as_bytes().to_vec()),
-        ]).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
-        1 => (any::<prop::sample::Index>(), 1usize..9).prop_map(|(at, count)| Damage::Remove(at, count)),
-    ];
-    proptest::collection::vec(one, 1..6)
-}
-
-fn damaged(mut bytes: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
-    for one in damage {
-        let len = bytes.len();
-        if len == 0 {
-            break;
-        }
-        match one {
-            Damage::Flip(at, bits) => bytes[at.index(len)] ^= bits,
-            Damage::Cut(at) => bytes.truncate(at.index(len)),
-            Damage::Insert(at, new) => drop(bytes.splice(at.index(len)..at.index(len), new.iter().copied())),
-            Damage::Remove(at, count) => drop(bytes.drain(at.index(len)..(at.index(len) + count).min(len))),
-        }
-    }
-    bytes
-}
 
 /// Runs every reader; what they answer must make sense.
 fn read_everything(path: &Path) {

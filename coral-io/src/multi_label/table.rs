@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::text::{Row, decode_utf8, find_column, parse_rows, plain_name, read_bytes, reason_of};
 
 /// Headers of columns of file names.
-const FILE_NAMES: [&str; 12] = [
+pub(crate) const FILE_NAMES: [&str; 12] = [
     "filename",
     "file",
     "image",

@@ -8,7 +8,7 @@ use crate::cover::count_pixels;
 const LONGEST_NAME: usize = 32;
 /// Width of the coloured boxes, in font pixels.
 const SWATCH_WIDTH: u32 = 16;
-const PAPER: Rgb<u8> = Rgb([248, 248, 248]);
+pub(crate) const PAPER: Rgb<u8> = Rgb([248, 248, 248]);
 
 /// A picture with a panel to its right: colour, name and percent cover of each class in the
 /// label map, most frequent first.
@@ -30,23 +30,35 @@ const PAPER: Rgb<u8> = Rgb([248, 248, 248]);
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 pub fn with_legend(image: &RgbImage, labels: &LabelMap, classes: &ClassSet) -> Result<RgbImage> {
+    Size::of(image).expect("labels", Size::of_map(labels))?;
+    Ok(beside(image, &entries(labels, classes)))
+}
+
+/// A picture with lines of a legend to its right.
+pub(crate) fn beside(image: &RgbImage, entries: &[Entry]) -> RgbImage {
     let size = Size::of(image);
-    size.expect("labels", Size::of_map(labels))?;
-    let entries = entries(labels, classes);
-    let layout = Layout::fit(size, &entries);
+    let layout = Layout::fit(size, entries);
     let height = size.height.max(layout.height());
     let mut picture = RgbImage::from_pixel(size.width + layout.width(), height, PAPER);
     imageops::replace(&mut picture, image, 0, 0);
     for (nth, entry) in entries.iter().enumerate() {
         layout.draw(&mut picture, entry, nth as u32, size.width);
     }
-    Ok(picture)
+    picture
 }
 
-struct Entry {
+/// A line of a legend.
+pub(crate) struct Entry {
     color: [u8; 3],
     name: String,
-    percent: String,
+    amount: String,
+}
+
+impl Entry {
+    /// A class and how much there is of it.
+    pub(crate) fn new(id: ClassId, classes: &ClassSet, amount: String) -> Self {
+        Self { color: classes.color(id), name: shortened(&classes.name(id)), amount }
+    }
 }
 
 fn entries(labels: &LabelMap, classes: &ClassSet) -> Vec<Entry> {
@@ -57,16 +69,22 @@ fn entries(labels: &LabelMap, classes: &ClassSet) -> Vec<Entry> {
     let entry = |id: ClassId| {
         let of = if id == UNLABELED { labels.len() as u64 } else { labeled };
         let percent = 100.0 * counts[usize::from(id)] as f64 / of as f64;
-        Entry { color: classes.color(id), name: shortened(&classes.name(id)), percent: format!("{percent:.1}%") }
+        Entry::new(id, classes, format!("{percent:.1}%"))
     };
     present.into_iter().map(entry).collect()
 }
 
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     if name.chars().count() <= LONGEST_NAME {
         return name.to_owned();
     }
     name.chars().take(LONGEST_NAME - 2).chain("..".chars()).collect()
+}
+
+/// Pixels per font pixel for a picture: one step per 306 pixels, so that text is 8 pixels high at least, 16 at 512², 104
+/// at 20 megapixels.
+pub(crate) fn text_scale(size: Size) -> u32 {
+    size.width.min(size.height).saturating_add(100).div_ceil(306).max(1)
 }
 
 /// Where the lines of the legend stand, in pixels.
@@ -76,7 +94,7 @@ struct Layout {
     scale: u32,
     rows: u32,
     columns: u32,
-    /// Width of the longest name and percentage, in font pixels.
+    /// Width of the longest name and amount, in font pixels.
     texts: (u32, u32),
 }
 
@@ -84,9 +102,8 @@ impl Layout {
     fn fit(size: Size, entries: &[Entry]) -> Self {
         let count = (entries.len() as u32).max(1);
         let longest = |text: fn(&Entry) -> &str| entries.iter().map(|entry| text_width(text(entry))).max();
-        let texts = (longest(|entry| &entry.name).unwrap_or(0), longest(|entry| &entry.percent).unwrap_or(0));
-        // One step of text per 306 pixels: 8 pixels high at least, 16 at 512², 104 at 20 megapixels.
-        let wanted = size.width.min(size.height).saturating_add(100).div_ceil(306).max(1);
+        let texts = (longest(|entry| &entry.name).unwrap_or(0), longest(|entry| &entry.amount).unwrap_or(0));
+        let wanted = text_scale(size);
         let smallest = wanted.div_ceil(2);
         let in_columns = |scale: u32, columns: u32| Self { scale, rows: count.div_ceil(columns), columns, texts };
         let fits = |layout: &Self| layout.height() <= size.height && layout.width() <= size.width;
@@ -105,7 +122,7 @@ impl Layout {
         (GLYPH_HEIGHT + 5) * scale
     }
 
-    /// Pixels from column to column: swatch, name, percentage and the gaps between.
+    /// Pixels from column to column: swatch, name, amount and the gaps between.
     fn column_width(&self) -> u32 {
         let (name, percent) = self.texts;
         (SWATCH_WIDTH + 4 + name + 10 + percent + 8) * self.scale
@@ -135,8 +152,8 @@ impl Layout {
         let name_x = x + swatch_width + 4 * scale;
         draw_text(picture, &entry.name, (name_x, text_y), scale);
         let (name, percent) = self.texts;
-        let indent = name + 10 + percent - text_width(&entry.percent);
-        draw_text(picture, &entry.percent, (name_x + indent * scale, text_y), scale);
+        let indent = name + 10 + percent - text_width(&entry.amount);
+        draw_text(picture, &entry.amount, (name_x + indent * scale, text_y), scale);
     }
 }
 
@@ -182,7 +199,7 @@ mod tests {
         let labels = coral_core::ndarray::array![[255, 255, 255, 255, 255], [1, 1, 1, 0, 7]];
         let entries = entries(&labels, &ClassSet::from_names(["sand", &"long".repeat(20)]).unwrap());
         let texts: Vec<_> =
-            entries.iter().map(|e| (e.name.chars().take(11).collect::<String>(), e.percent.as_str())).collect();
+            entries.iter().map(|e| (e.name.chars().take(11).collect::<String>(), e.amount.as_str())).collect();
         let expected = [("longlonglon", "60.0%"), ("sand", "20.0%"), ("7", "20.0%"), ("unlabelled", "50.0%")];
         assert_eq!(texts, expected.map(|(name, percent)| (name.to_owned(), percent)));
         assert_eq!(entries[0].name.len(), LONGEST_NAME);
