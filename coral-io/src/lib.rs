@@ -10,6 +10,8 @@ mod color_label_maps;
 mod colors;
 mod cover;
 mod folder_dataset;
+#[cfg(feature = "geo")]
+pub mod geo;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod images;

@@ -1,0 +1,23 @@
+mod band_writer;
+mod gdal_metadata;
+mod geo_keys;
+mod georeference;
+mod label_raster;
+mod label_writer;
+mod metadata;
+mod orthophoto;
+mod orthophoto_writer;
+mod reader;
+mod samples;
+mod tags;
+mod writer;
+
+pub use band_writer::BandWriter;
+pub use label_raster::LabelGeoTiff;
+pub use label_writer::LabelGeoTiffWriter;
+pub use metadata::{ColorModel, GeoTiffMetadata};
+pub use orthophoto::{Orthophoto, OrthophotoConfig};
+pub use orthophoto_writer::OrthophotoWriter;
+pub use reader::{GeoTiff, GeoTiffOptions};
+pub use samples::{SampleType, Samples};
+pub use writer::{TiffBlocks, TiffCompression, TiffLayout};
