@@ -24,7 +24,8 @@ impl GdalMetadata {
         let mut metadata = Self::default();
         for element in xml.split("<Item ").skip(1) {
             let Some((attributes, rest)) = element.split_once('>') else { continue };
-            let text = unescape(rest.split_once("</Item>").map_or("", |(text, _)| text));
+            // GDAL escapes texts twice, and names once.
+            let text = unescape(&unescape(rest.split_once("</Item>").map_or("", |(text, _)| text)));
             let Some(name) = attribute(attributes, "name") else { continue };
             let band = attribute(attributes, "sample").and_then(|band| band.parse().ok());
             let described = attribute(attributes, "role").as_deref() == Some("description");
@@ -41,7 +42,7 @@ impl GdalMetadata {
 
     /// The XML; `None` when there is nothing to say.
     pub(super) fn to_xml(&self) -> Option<String> {
-        let item = |attributes: String, text: &str| format!("  <Item {attributes}>{}</Item>\n", escape(text));
+        let item = |attributes: String, text: &str| format!("  <Item {attributes}>{}</Item>\n", escape(&escape(text)));
         let plain = self.items.iter().map(|(name, text)| item(format!("name=\"{}\"", escape(name)), text));
         let bands = self
             .band_names
@@ -84,7 +85,7 @@ mod tests {
             class_names: [(7, "Acropora & co".to_owned())].into(),
         };
         let xml = metadata.to_xml().unwrap();
-        assert!(xml.contains("&amp;") && !xml.contains("<c>"));
+        assert!(xml.contains("a &amp;amp; b") && !xml.contains("<c>"));
         assert_eq!(GdalMetadata::parse(&xml), metadata);
         assert_eq!(GdalMetadata::default().to_xml(), None);
     }

@@ -10,7 +10,7 @@ use super::samples::{SampleType, Samples};
 /// A GeoTIFF of class ids, read by windows.
 ///
 /// Values are class ids as they are stored. The file's own no-data value and the ones that the caller names become
-/// [`UNLABELED`], and so do pixels whose alpha is 0; 255 means [`UNLABELED`] in any case. The places in a palette are the ids.
+/// [`UNLABELED`], and so do pixels whose alpha or mask is 0; 255 means [`UNLABELED`] in any case. The places in a palette are the ids.
 #[derive(Debug, Clone)]
 pub struct LabelGeoTiff {
     tiff: GeoTiff,
@@ -98,6 +98,13 @@ impl LabelRaster for LabelGeoTiff {
         if let Some(transparent) = transparent {
             labels.zip_mut_with(&transparent, |label, &gone| {
                 if gone {
+                    *label = UNLABELED
+                }
+            });
+        }
+        if let Some(valid) = self.tiff.mask(window)? {
+            labels.zip_mut_with(&valid, |label, &valid| {
+                if !valid {
                     *label = UNLABELED
                 }
             });

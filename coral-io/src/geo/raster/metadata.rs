@@ -63,10 +63,6 @@ impl GeoTiffMetadata {
         let text = |tag| ifd.tag(tag).and_then(|tag| tag.value.as_str());
         let gdal = text(tags::GDAL_METADATA).map(GdalMetadata::parse).unwrap_or_default();
         let (size, bands) = (Size { width: ifd.width(), height: ifd.height() }, layout.samples_per_pixel);
-        let block = Size {
-            width: ifd.tile_width().unwrap_or(size.width),
-            height: ifd.tile_height().unwrap_or_else(|| ifd.rows_per_strip().min(size.height)),
-        };
         let no_data = text(tags::GDAL_NO_DATA)
             .map(|text| text.trim().parse().map_err(|_| fail(format!("the no-data value `{text}` is no number"))));
         let keys = GeoKeys::of(ifd);
@@ -81,7 +77,7 @@ impl GeoTiffMetadata {
             band_names: (0..bands).map(|band| gdal.band_names.get(&band).cloned()).collect(),
             class_names: gdal.class_names,
             items: gdal.items,
-            block,
+            block: block_of(ifd),
             compression: tiff_reader::constants::Compression::from_code(ifd.compression())
                 .map_or("unknown", |compression| compression.name()),
         })
@@ -90,6 +86,14 @@ impl GeoTiffMetadata {
     /// Whether `value` marks missing data.
     pub fn is_no_data(&self, value: f64) -> bool {
         self.no_data.is_some_and(|no_data| value == no_data || (value.is_nan() && no_data.is_nan()))
+    }
+}
+
+/// Width and height of the image's strips or tiles.
+pub(super) fn block_of(ifd: &Ifd) -> Size {
+    Size {
+        width: ifd.tile_width().unwrap_or(ifd.width()),
+        height: ifd.tile_height().unwrap_or_else(|| ifd.rows_per_strip().min(ifd.height())),
     }
 }
 
@@ -123,18 +127,22 @@ fn alpha(ifd: &Ifd, bands: usize) -> Option<usize> {
 }
 
 fn color_model(ifd: &Ifd) -> OrReason<ColorModel> {
-    match ifd.photometric_interpretation_enum() {
-        Some(PhotometricInterpretation::Palette) => {
-            let words = ifd.tag(tags::COLOR_MAP).and_then(|tag| tag.value.as_u16_slice()).unwrap_or_default();
-            if words.is_empty() || words.len() % 3 != 0 {
-                return Err(format!("a palette of {} numbers: expected three for each colour", words.len()));
-            }
-            let colors = words.len() / 3;
-            // Levels reach to 65535 there.
-            let color = |index: usize| [0, 1, 2].map(|channel| (words[channel * colors + index] >> 8) as u8);
-            Ok(ColorModel::Palette((0..colors).map(color).collect()))
+    let words = ifd.tag(tags::COLOR_MAP).and_then(|tag| tag.value.as_u16_slice()).unwrap_or_default();
+    let photometric = ifd.photometric_interpretation_enum();
+    // GDAL gives a colour table to a grey band too.
+    let palette = photometric == Some(PhotometricInterpretation::Palette)
+        || (photometric == Some(PhotometricInterpretation::MinIsBlack) && !words.is_empty());
+    if palette {
+        if words.is_empty() || words.len() % 3 != 0 {
+            return Err(format!("a palette of {} numbers: expected three for each colour", words.len()));
         }
-        Some(PhotometricInterpretation::Rgb | PhotometricInterpretation::YCbCr) => Ok(ColorModel::Rgb),
-        _ => Ok(ColorModel::Bands),
+        let colors = words.len() / 3;
+        // Levels reach to 65535 there.
+        let color = |index: usize| [0, 1, 2].map(|channel| (words[channel * colors + index] >> 8) as u8);
+        return Ok(ColorModel::Palette((0..colors).map(color).collect()));
     }
+    Ok(match photometric {
+        Some(PhotometricInterpretation::Rgb | PhotometricInterpretation::YCbCr) => ColorModel::Rgb,
+        _ => ColorModel::Bands,
+    })
 }

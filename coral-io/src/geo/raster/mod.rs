@@ -5,6 +5,7 @@ mod georeference;
 mod label_raster;
 mod label_writer;
 mod metadata;
+mod missing_blocks;
 mod orthophoto;
 mod orthophoto_writer;
 mod reader;

@@ -21,7 +21,7 @@ pub struct OrthophotoConfig {
 
 /// A GeoTIFF of an orthophoto, read by windows as RGB.
 ///
-/// A pixel holds data unless its alpha is 0, a value is NaN, or all its colour bands have the file's no-data value. Palettes
+/// A pixel holds data unless its alpha or mask is 0, a value is NaN, or all its colour bands have the file's no-data value. Palettes
 /// are looked up; one band of grey is repeated.
 #[derive(Debug, Clone)]
 pub struct Orthophoto {
@@ -84,18 +84,24 @@ impl Orthophoto {
     }
 
     /// Colours and validity of H×W×B values; `level` makes a byte of a value.
-    fn picture<T: Copy + Into<f64>>(&self, values: &Array3<T>, level: impl Fn(T) -> u8) -> Result<ImageWindow> {
+    fn picture<T: Copy + Into<f64>>(
+        &self,
+        window: Rect,
+        values: &Array3<T>,
+        level: impl Fn(T) -> u8,
+    ) -> Result<ImageWindow> {
         let metadata = self.tiff.metadata();
         let palette = match &metadata.color {
             ColorModel::Palette(colors) => Some(colors),
             _ => None,
         };
         let (height, width, _) = values.dim();
-        let mut valid = Array2::from_elem((height, width), true);
+        let mask = self.tiff.mask(window)?;
+        let mut valid = mask.unwrap_or_else(|| Array2::from_elem((height, width), true));
         let mut image = RgbImage::new(width as u32, height as u32);
         let pixels = values.lanes(Axis(2)).into_iter().zip(&mut valid).zip(image.pixels_mut());
         for ((pixel, valid), color) in pixels {
-            *valid = self.holds_data(pixel);
+            *valid &= self.holds_data(pixel);
             if !*valid {
                 continue;
             }
@@ -128,11 +134,11 @@ impl ImageRaster for Orthophoto {
     fn read_image(&self, window: Rect) -> Result<ImageWindow> {
         let scaled = |low: f64, high: f64| move |value: f64| ((value - low) / (high - low) * 255.0).round() as u8;
         match (self.tiff.metadata().sample_type, self.range) {
-            (SampleType::U8, None) => self.picture(&self.tiff.pixels::<u8>(window)?, |value| value),
+            (SampleType::U8, None) => self.picture(window, &self.tiff.pixels::<u8>(window)?, |value| value),
             (_, range) => {
                 let (low, high) = range.unwrap_or((0.0, 255.0));
                 let values = self.tiff.read(window)?.to_f64().permuted_axes([1, 2, 0]);
-                self.picture(&values.as_standard_layout().into_owned(), scaled(low, high))
+                self.picture(window, &values.as_standard_layout().into_owned(), scaled(low, high))
             }
         }
     }

@@ -2,12 +2,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coral_core::ndarray::Array3;
+use coral_core::ndarray::{Array2, Array3, s};
 use coral_core::{Crs, Error, RasterGrid, Rect, Result, Size};
-use tiff_reader::{Ifd, OpenOptions, PhotometricInterpretation, TiffError, TiffFile, TiffSample};
+use tiff_reader::{Ifd, OpenOptions, PhotometricInterpretation, TiffError, TiffFile};
 
-use super::metadata::GeoTiffMetadata;
-use super::samples::{SampleType, Samples};
+use super::metadata::{GeoTiffMetadata, block_of};
+use super::missing_blocks::MissingBlocks;
+use super::samples::{SampleType, Samples, Value};
+use super::tags;
 
 /// How a GeoTIFF is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub struct GeoTiff {
     /// The image's place in the file's list.
     image: usize,
     metadata: GeoTiffMetadata,
+    /// Where the mask of pixels with data is in the list.
+    mask: Option<usize>,
+    missing: Option<Arc<MissingBlocks>>,
 }
 
 impl GeoTiff {
@@ -84,8 +89,56 @@ impl GeoTiff {
         let file = TiffFile::open_with_options(path, open).map_err(|error| damaged(path, error))?;
         let ifd = file.ifd(0).map_err(|error| damaged(path, error))?;
         let metadata = GeoTiffMetadata::of(path, ifd, options.crs)?;
+        Self::of_image(path, Arc::new(file), 0, metadata)
+    }
+
+    fn of_image(path: &Path, file: Arc<TiffFile>, image: usize, metadata: GeoTiffMetadata) -> Result<Self> {
+        let ifd = file.ifd(image).map_err(|error| damaged(path, error))?;
         expect_block_in_file(path, &file, &metadata)?;
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), image: 0, metadata })
+        let size = metadata.grid.size;
+        let of_image = |other: &Ifd| subfile(other) == subfile(ifd) | MASK && size_of(other) == size;
+        let mask = file.ifds().iter().position(of_image);
+        // Missing blocks are read as zeros.
+        let filled = metadata.no_data.is_some_and(|value| value != 0.0);
+        let missing = MissingBlocks::of(ifd, size, metadata.block).filter(|_| filled).map(Arc::new);
+        Ok(Self { path: path.to_owned(), file, image, metadata, mask, missing })
+    }
+
+    /// Sizes of the smaller versions that the file holds, usually from large to small.
+    pub fn overviews(&self) -> Vec<Size> {
+        self.overview_images().map(|(_, ifd)| size_of(ifd)).collect()
+    }
+
+    fn overview_images(&self) -> impl Iterator<Item = (usize, &Ifd)> {
+        let images = self.file.ifds().iter().enumerate().skip(1);
+        images.filter(|(_, ifd)| subfile(ifd) == REDUCED && usize::from(ifd.samples_per_pixel()) == self.metadata.bands)
+    }
+
+    /// The smaller version at place `index` of [`overviews`](GeoTiff::overviews), with pixels as much larger.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] past the last; [`Error::Format`] when it is damaged or of another sample type.
+    pub fn overview(&self, index: usize) -> Result<Self> {
+        let found = self.overview_images().nth(index);
+        let (image, ifd) = found.ok_or_else(|| {
+            let what = format!("the overviews of {}", self.path.display());
+            Error::IndexOutOfRange { what, index, len: self.overviews().len() }
+        })?;
+        let layout = ifd.raster_layout().map_err(|error| damaged(&self.path, error))?;
+        if SampleType::of(&layout) != Some(self.metadata.sample_type) {
+            return Err(self.fail(format!("overview {index} has another sample type")));
+        }
+        let (size, whole) = (size_of(ifd), self.metadata.grid.size);
+        let mut metadata = self.metadata.clone();
+        (metadata.block, metadata.grid.size) = (block_of(ifd), size);
+        let along = |step: (f64, f64), whole: u32, part: u32| {
+            let scale = f64::from(whole) / f64::from(part);
+            (step.0 * scale, step.1 * scale)
+        };
+        let transform = &mut metadata.grid.transform;
+        transform.column = along(transform.column, whole.width, size.width);
+        transform.row = along(transform.row, whole.height, size.height);
+        Self::of_image(&self.path, Arc::clone(&self.file), image, metadata)
     }
 
     /// The file.
@@ -134,13 +187,13 @@ impl GeoTiff {
         Ok(values.mapv(|value| value as f32))
     }
 
-    fn bands<T: TiffSample>(&self, window: Rect) -> Result<Array3<T>> {
+    fn bands<T: Value>(&self, window: Rect) -> Result<Array3<T>> {
         let pixels = self.pixels::<T>(window)?;
         Ok(pixels.permuted_axes([2, 0, 1]).as_standard_layout().into_owned())
     }
 
     /// The window's values with the bands of a pixel together, H×W×B.
-    pub(super) fn pixels<T: TiffSample>(&self, window: Rect) -> Result<Array3<T>> {
+    pub(super) fn pixels<T: Value>(&self, window: Rect) -> Result<Array3<T>> {
         window.expect_inside("window", self.metadata.grid.size)?;
         let [x, y, width, height] = [window.x, window.y, window.width, window.height].map(|value| value as usize);
         let ifd = self.file.ifd(self.image).map_err(|error| damaged(&self.path, error))?;
@@ -151,7 +204,27 @@ impl GeoTiff {
         };
         let values = values.map_err(|error| damaged(&self.path, error))?;
         let shape = (height, width, self.metadata.bands);
-        values.into_shape_with_order(shape).map_err(|error| Error::format(&self.path, None, error.to_string()))
+        let mut values = values.into_shape_with_order(shape).map_err(|error| self.fail(error.to_string()))?;
+        if let (Some(missing), Some(no_data)) = (&self.missing, self.metadata.no_data) {
+            for (band, part) in missing.parts(window) {
+                let bands = band.map_or(0..self.metadata.bands, |band| band..band + 1);
+                let (left, top) = ((part.x - window.x) as usize, (part.y - window.y) as usize);
+                let (right, bottom) = (left + part.width as usize, top + part.height as usize);
+                values.slice_mut(s![top..bottom, left..right, bands]).fill(T::of(no_data));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Which pixels of `window` hold data by the file's mask, H×W; `None` when it has none.
+    pub(super) fn mask(&self, window: Rect) -> Result<Option<Array2<bool>>> {
+        let Some(mask) = self.mask else { return Ok(None) };
+        window.expect_inside("window", self.metadata.grid.size)?;
+        let [x, y, width, height] = [window.x, window.y, window.width, window.height].map(|value| value as usize);
+        let values = self.file.read_window::<u8>(mask, y, x, height, width);
+        let values = values.map_err(|error| damaged(&self.path, error))?.mapv(|value| value != 0);
+        let values = values.into_shape_with_order((height, width)).map_err(|error| self.fail(error.to_string()))?;
+        Ok(Some(values))
     }
 
     /// An error about this file.
@@ -164,6 +237,18 @@ impl fmt::Debug for GeoTiff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GeoTiff").field("path", &self.path).field("metadata", &self.metadata).finish_non_exhaustive()
     }
+}
+
+const REDUCED: u32 = 1;
+const MASK: u32 = 4;
+
+/// What an image is to others of the file, as bits.
+fn subfile(ifd: &Ifd) -> u32 {
+    ifd.tag(tags::NEW_SUBFILE_TYPE).and_then(|tag| tag.value.as_u32()).unwrap_or_default()
+}
+
+fn size_of(ifd: &Ifd) -> Size {
+    Size { width: ifd.width(), height: ifd.height() }
 }
 
 /// Whether colours are stored as luminance and chroma, as JPEG does it.
@@ -193,7 +278,7 @@ fn expect_block_in_file(path: &Path, file: &TiffFile, metadata: &GeoTiffMetadata
     let Size { width, height } = metadata.block;
     let bytes = u128::from(width) * u128::from(height) * sample_bytes;
     let stored = file.source().len();
-    if bytes > u128::from(stored) * u128::from(LARGEST_RATIO) {
+    if bytes == 0 || bytes > u128::from(stored) * u128::from(LARGEST_RATIO) {
         let reason = format!("blocks of {width}x{height} pixels cannot be in a file of {stored} bytes");
         return Err(Error::format(path, None, reason));
     }

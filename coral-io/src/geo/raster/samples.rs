@@ -141,3 +141,21 @@ impl Samples {
         }
     }
 }
+
+/// A type of values that a file can hold.
+pub(super) trait Value: TiffSample + Copy {
+    /// A no-data value in this type.
+    fn of(value: f64) -> Self;
+}
+
+macro_rules! values {
+    ($($type:ty)*) => {$(
+        impl Value for $type {
+            fn of(value: f64) -> Self {
+                value as Self
+            }
+        }
+    )*};
+}
+
+values!(u8 i8 u16 i16 u32 i32 f32 f64);

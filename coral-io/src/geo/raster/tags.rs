@@ -1,5 +1,7 @@
 //! Numbers of the TIFF tags that place a raster in the world.
 
+/// Whether an image is a smaller version (bit 0) or a mask (bit 2) of another.
+pub(super) const NEW_SUBFILE_TYPE: u16 = 254;
 pub(super) const COLOR_MAP: u16 = 320;
 /// Width, height and depth of a pixel in the world.
 pub(super) const PIXEL_SCALE: u16 = 33550;
