@@ -69,8 +69,9 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
     Err(Error::input(what, reason))
 }
 
-/// A north-up grid in `to` that holds all of `grid`, with square pixels of `resolution`, or, without one, of about the
-/// size of `grid`'s pixels.
+/// A north-up grid in `to` over `grid`, with square pixels of `resolution`, or, without one, of about the size of `grid`'s
+/// pixels; `grid` itself when nothing has to change. With a resolution it holds all of `grid`, without one all but a
+/// part of a pixel.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] for an unknown system or a resolution that is not positive; [`Error::InvalidInput`] when
@@ -87,9 +88,12 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
 /// ```
 ///
 /// # References
-/// `gdalwarp` without `-tap`: the same grid as GDAL's to a pixel.
+/// Without a resolution the same grids as GDAL's `GDALSuggestedWarpOutput2` and rasterio's `calculate_default_transform`.
 pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Result<RasterGrid> {
     grid.validate()?;
+    if to == grid.crs && resolution.is_none() && grid.transform.is_north_up() {
+        return Ok(*grid);
+    }
     let projection = Projection::new(grid.crs, to)?;
     let [left, bottom, right, top] = reach(grid, &projection)?;
     let pixel = match resolution {
@@ -107,7 +111,9 @@ pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Re
         }
     };
     let count = |length: f64| {
-        let pixels = (length / pixel + 0.5).floor().max(1.0);
+        let pixels = length / pixel;
+        // A pixel of the caller's size more, rather than a part of the raster less; rounding errors are no part.
+        let pixels = if resolution.is_some() { (pixels - 1e-6).ceil() } else { pixels.round() }.max(1.0);
         let fits = pixels <= f64::from(u32::MAX);
         fits.then_some(pixels as u32).ok_or_else(|| Error::input("grid", format!("{pixels} pixels along a side")))
     };
