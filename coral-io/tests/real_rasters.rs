@@ -29,7 +29,7 @@ fn a_large_class_map() {
     let map = LabelGeoTiff::open(root.join("map.tif"), &[0]).unwrap();
     let grid = map.grid();
     assert_eq!((grid.size, grid.crs), (Size { width: 9606, height: 8656 }, Crs { epsg: 32632 }));
-    assert!((grid.transform.column.0 - 0.01).abs() < 1e-9 && (grid.transform.x - 725_868.1549).abs() < 1e-6);
+    assert!((grid.transform.column.0 - 0.01).abs() < 1e-9 && (grid.transform.x - 725_868.154_9).abs() < 1e-6);
     assert_eq!((map.metadata().no_data, map.metadata().compression), (Some(15.0), "LZW"));
 
     let mut found = [0; 256];

@@ -5,7 +5,7 @@ use coral_core::{ClassId, LabelMap, LabelRaster, RasterGrid, Rect, Result, Size,
 
 use super::metadata::GeoTiffMetadata;
 use super::reader::GeoTiff;
-use super::samples::{SampleType, Samples};
+use super::samples::SampleType;
 
 /// A GeoTIFF of class ids, read by windows.
 ///
@@ -79,28 +79,22 @@ impl LabelRaster for LabelGeoTiff {
     }
 
     fn read_labels(&self, window: Rect) -> Result<LabelMap> {
-        let alpha = self.tiff.metadata().alpha;
-        let (mut labels, transparent) = if self.tiff.metadata().sample_type == SampleType::U8 {
+        let metadata = self.tiff.metadata();
+        let mut labels = LabelMap::from_elem((window.height as usize, window.width as usize), UNLABELED);
+        if metadata.sample_type == SampleType::U8 {
             let values = self.tiff.pixels::<u8>(window)?;
-            let transparent = alpha.map(|band| values.index_axis(Axis(2), band).mapv(|value| value == 0));
-            (values.index_axis_move(Axis(2), 0).mapv(|value| self.classes[usize::from(value)]), transparent)
-        } else {
-            let values: Samples = self.tiff.read(window)?;
-            let values = values.to_f64();
-            let transparent = alpha.map(|band| values.index_axis(Axis(0), band).mapv(|value| value == 0.0));
-            let mut labels = LabelMap::zeros((window.height as usize, window.width as usize));
-            for ((row, column), label) in labels.indexed_iter_mut() {
-                let place = (row + window.y as usize, column + window.x as usize);
-                *label = self.class_of(values[[0, row, column]], place)?;
-            }
-            (labels, transparent)
-        };
-        if let Some(transparent) = transparent {
-            labels.zip_mut_with(&transparent, |label, &gone| {
-                if gone {
-                    *label = UNLABELED
+            for (label, pixel) in labels.iter_mut().zip(values.lanes(Axis(2))) {
+                if metadata.alpha.is_none_or(|band| pixel[band] != 0) {
+                    *label = self.classes[usize::from(pixel[0])];
                 }
-            });
+            }
+        } else {
+            let values = self.tiff.read(window)?.to_f64();
+            for (((row, column), label), pixel) in labels.indexed_iter_mut().zip(values.lanes(Axis(0))) {
+                if metadata.alpha.is_none_or(|band| pixel[band] != 0.0) {
+                    *label = self.class_of(pixel[0], (row + window.y as usize, column + window.x as usize))?;
+                }
+            }
         }
         if let Some(valid) = self.tiff.mask(window)? {
             labels.zip_mut_with(&valid, |label, &valid| {

@@ -85,7 +85,12 @@ impl GeoTiffMetadata {
 
     /// Whether `value` marks missing data.
     pub fn is_no_data(&self, value: f64) -> bool {
-        self.no_data.is_some_and(|no_data| value == no_data || (value.is_nan() && no_data.is_nan()))
+        let same = |no_data: f64| match self.sample_type {
+            // The text in the file may have fewer digits than the double.
+            SampleType::F32 => value as f32 == no_data as f32,
+            _ => value == no_data,
+        };
+        self.no_data.is_some_and(|no_data| same(no_data) || (value.is_nan() && no_data.is_nan()))
     }
 }
 
@@ -133,7 +138,7 @@ fn color_model(ifd: &Ifd) -> OrReason<ColorModel> {
     let palette = photometric == Some(PhotometricInterpretation::Palette)
         || (photometric == Some(PhotometricInterpretation::MinIsBlack) && !words.is_empty());
     if palette {
-        if words.is_empty() || words.len() % 3 != 0 {
+        if words.is_empty() || !words.len().is_multiple_of(3) {
             return Err(format!("a palette of {} numbers: expected three for each colour", words.len()));
         }
         let colors = words.len() / 3;

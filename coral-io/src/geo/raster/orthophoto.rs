@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use coral_core::image::RgbImage;
-use coral_core::ndarray::{Array2, Array3, ArrayView1, Axis};
+use coral_core::ndarray::{Array2, Array3};
 use coral_core::{Error, ImageRaster, ImageWindow, RasterGrid, Rect, Result, Size};
 
 use super::metadata::{ColorModel, GeoTiffMetadata};
 use super::reader::GeoTiff;
-use super::samples::SampleType;
+use super::samples::{SampleType, Value};
 
 /// How the bands of a file become colours.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -52,7 +52,8 @@ impl Orthophoto {
         {
             return Err(Error::parameter("range", format!("expected ascending numbers, got {low} to {high}")));
         }
-        if config.range.is_none() && metadata.sample_type != SampleType::U8 {
+        let named = matches!(metadata.color, ColorModel::Palette(_));
+        if config.range.is_none() && metadata.sample_type != SampleType::U8 && !named {
             let reason = format!("{file} holds {} values: expected which become 0 and 255", metadata.sample_type);
             return Err(Error::parameter("range", reason));
         }
@@ -84,45 +85,37 @@ impl Orthophoto {
     }
 
     /// Colours and validity of H×W×B values; `level` makes a byte of a value.
-    fn picture<T: Copy + Into<f64>>(
-        &self,
-        window: Rect,
-        values: &Array3<T>,
-        level: impl Fn(T) -> u8,
-    ) -> Result<ImageWindow> {
+    fn picture<T: Value>(&self, window: Rect, values: &Array3<T>, level: impl Fn(T) -> u8) -> Result<ImageWindow> {
         let metadata = self.tiff.metadata();
         let palette = match &metadata.color {
             ColorModel::Palette(colors) => Some(colors),
             _ => None,
         };
-        let (height, width, _) = values.dim();
+        let (no_data, transparent) = (metadata.no_data.and_then(T::exact), T::exact(0.0));
+        let (height, width, bands) = values.dim();
         let mask = self.tiff.mask(window)?;
         let mut valid = mask.unwrap_or_else(|| Array2::from_elem((height, width), true));
         let mut image = RgbImage::new(width as u32, height as u32);
-        let pixels = values.lanes(Axis(2)).into_iter().zip(&mut valid).zip(image.pixels_mut());
-        for ((pixel, valid), color) in pixels {
-            *valid &= self.holds_data(pixel);
-            if !*valid {
-                continue;
+        let values = values.as_standard_layout();
+        let pixels = values.as_slice().unwrap_or_default().chunks_exact(bands);
+        for ((pixel, valid), color) in pixels.zip(&mut valid).zip(image.pixels_mut()) {
+            let colors = self.bands.map(|band| pixel[band]);
+            let opaque = metadata.alpha.is_none_or(|band| Some(pixel[band]) != transparent);
+            let missing = no_data.is_some_and(|no_data| colors.iter().all(|&value| value == no_data));
+            *valid &= opaque && !missing && !colors.into_iter().any(T::is_nan);
+            if *valid {
+                color.0 = match palette {
+                    None => colors.map(&level),
+                    Some(palette) => self.looked_up(palette, colors[0].into())?,
+                };
             }
-            color.0 = match palette {
-                None => self.bands.map(|band| level(pixel[band])),
-                Some(colors) => {
-                    let index: f64 = pixel[self.bands[0]].into();
-                    *colors
-                        .get(index as usize)
-                        .ok_or_else(|| self.tiff.fail(format!("palette place {index} of {} colours", colors.len())))?
-                }
-            };
         }
         Ok(ImageWindow { image, valid })
     }
 
-    fn holds_data<T: Copy + Into<f64>>(&self, pixel: ArrayView1<'_, T>) -> bool {
-        let metadata = self.tiff.metadata();
-        let opaque = metadata.alpha.is_none_or(|band| pixel[band].into() != 0.0);
-        let colors = self.bands.map(|band| pixel[band].into());
-        opaque && !colors.iter().any(|value| value.is_nan()) && !colors.iter().all(|&value| metadata.is_no_data(value))
+    fn looked_up(&self, palette: &[[u8; 3]], place: f64) -> Result<[u8; 3]> {
+        let color = palette.get(place as usize).copied();
+        color.ok_or_else(|| self.tiff.fail(format!("place {place} in a palette of {} colours", palette.len())))
     }
 }
 
@@ -138,7 +131,7 @@ impl ImageRaster for Orthophoto {
             (_, range) => {
                 let (low, high) = range.unwrap_or((0.0, 255.0));
                 let values = self.tiff.read(window)?.to_f64().permuted_axes([1, 2, 0]);
-                self.picture(window, &values.as_standard_layout().into_owned(), scaled(low, high))
+                self.picture(window, &values, scaled(low, high))
             }
         }
     }

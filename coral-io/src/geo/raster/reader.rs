@@ -205,12 +205,12 @@ impl GeoTiff {
         let values = values.map_err(|error| damaged(&self.path, error))?;
         let shape = (height, width, self.metadata.bands);
         let mut values = values.into_shape_with_order(shape).map_err(|error| self.fail(error.to_string()))?;
-        if let (Some(missing), Some(no_data)) = (&self.missing, self.metadata.no_data) {
+        if let (Some(missing), Some(no_data)) = (&self.missing, self.metadata.no_data.and_then(T::exact)) {
             for (band, part) in missing.parts(window) {
                 let bands = band.map_or(0..self.metadata.bands, |band| band..band + 1);
                 let (left, top) = ((part.x - window.x) as usize, (part.y - window.y) as usize);
                 let (right, bottom) = (left + part.width as usize, top + part.height as usize);
-                values.slice_mut(s![top..bottom, left..right, bands]).fill(T::of(no_data));
+                values.slice_mut(s![top..bottom, left..right, bands]).fill(no_data);
             }
         }
         Ok(values)

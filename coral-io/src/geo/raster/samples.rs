@@ -130,7 +130,7 @@ impl Samples {
 
     /// All values in double precision, which holds each of these types exactly.
     pub fn to_f64(&self) -> Array3<f64> {
-        each!(self, values => values.mapv(|value| f64::from(value)))
+        each!(self, values => widened(values))
     }
 
     /// All values in single precision; whole numbers over 2²⁴ and [`SampleType::F64`] are rounded.
@@ -143,19 +143,53 @@ impl Samples {
 }
 
 /// A type of values that a file can hold.
-pub(super) trait Value: TiffSample + Copy {
-    /// A no-data value in this type.
-    fn of(value: f64) -> Self;
+pub(super) trait Value: TiffSample + Copy + PartialEq + Into<f64> {
+    /// A number in this type; `None` when it has no place there.
+    fn exact(value: f64) -> Option<Self>;
+
+    fn is_nan(self) -> bool {
+        self.into().is_nan()
+    }
 }
 
-macro_rules! values {
+macro_rules! whole_values {
     ($($type:ty)*) => {$(
         impl Value for $type {
-            fn of(value: f64) -> Self {
-                value as Self
+            fn exact(value: f64) -> Option<Self> {
+                Some(value as Self).filter(|&here| f64::from(here) == value)
             }
         }
     )*};
 }
 
-values!(u8 i8 u16 i16 u32 i32 f32 f64);
+whole_values!(u8 i8 u16 i16 u32 i32);
+
+impl Value for f32 {
+    /// Texts of no-data values have fewer digits than a double: the nearest one is meant.
+    fn exact(value: f64) -> Option<Self> {
+        Some(value as Self)
+    }
+}
+
+impl Value for f64 {
+    fn exact(value: f64) -> Option<Self> {
+        Some(value)
+    }
+}
+
+fn widened<T: Value>(values: &Array3<T>) -> Array3<f64> {
+    values.mapv(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_data_values_have_a_place_or_none() {
+        assert_eq!((u8::exact(255.0), u8::exact(-9999.0), u8::exact(f64::NAN)), (Some(255), None, None));
+        assert_eq!((i16::exact(-7.0), u16::exact(0.5)), (Some(-7), None));
+        assert_eq!(f32::exact(-3.4e38), Some(-3.4e38));
+        assert!(f32::exact(f64::NAN).is_some_and(Value::is_nan));
+    }
+}

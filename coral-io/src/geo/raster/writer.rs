@@ -251,3 +251,71 @@ fn failed(path: &Path, error: tiff_writer::Error) -> Error {
         other => Error::format(path, None, format!("the TIFF file cannot be written: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, SeekFrom};
+
+    use coral_core::{Crs, GeoTransform};
+
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        room: u64,
+        bytes: Cursor<Vec<u8>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.bytes.position() + bytes.len() as u64 > self.room {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.bytes.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Disk {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            self.bytes.seek(to)
+        }
+    }
+
+    fn written(room: u64) -> Result<Disk> {
+        let size = Size { width: 50, height: 70 };
+        let grid = RasterGrid { size, transform: GeoTransform::north_up(0.0, 9.0, 1.0, 1.0), crs: Crs::WGS84 };
+        let image = image_of::<u8>(size, 1, PlanarConfiguration::Chunky);
+        let raster = RasterTags { image, predictor: Predictor::None, no_data: None, metadata: GdalMetadata::default() };
+        let layout = TiffLayout { compression: TiffCompression::None, blocks: TiffBlocks::Strips(10) };
+        let disk = Disk { room, bytes: Cursor::default() };
+        let mut writer = BlockWriter::new(disk, Path::new("a.tif"), (&grid, layout), raster)?;
+        let rows = Array3::from_elem((1, 25, 50), 7_u8);
+        for _ in 0..2 {
+            if let Err(error) = writer.write(rows.view()) {
+                let again = writer.write(rows.view()).unwrap_err().to_string();
+                assert!(again.contains("writing failed before"), "{again}");
+                return Err(error);
+            }
+        }
+        writer.write(rows.slice(s![.., ..20, ..]))?;
+        writer.finish_tiff()
+    }
+
+    #[test]
+    fn a_full_disk_is_an_io_error() {
+        let needed = written(u64::MAX).unwrap().bytes.into_inner().len() as u64;
+        assert!(needed > 3500);
+        for room in [0, 10, 600, 3000, needed - 1] {
+            match written(room) {
+                Err(Error::Io { path, source }) => {
+                    assert_eq!((path.to_str(), source.kind()), (Some("a.tif"), std::io::ErrorKind::StorageFull));
+                }
+                other => panic!("{room} of {needed}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+}
