@@ -1,5 +1,7 @@
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
@@ -36,24 +38,93 @@ pub fn write_atomically(
 }
 
 fn write_beside(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut file = beside(path)?;
+    let mut out = BufWriter::with_capacity(1 << 16, file.as_file_mut());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    take_name(file, path)
+}
+
+/// A temporary file in `path`'s folder.
+fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".coral-").suffix(".part");
     // Temporary files are private by default; the finished file should get what the umask allows.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(|error| {
+    builder.tempfile_in(folder).map_err(|error| {
         // The error of a missing folder would otherwise name the temporary file.
         std::io::Error::new(error.kind(), format!("cannot write into {}: {}", folder.display(), error.kind()))
-    })?;
-    let mut out = BufWriter::with_capacity(1 << 16, file.as_file_mut());
-    write(&mut out)?;
-    out.flush()?;
-    drop(out);
+    })
+}
+
+fn take_name(file: NamedTempFile, path: &Path) -> std::io::Result<()> {
     // Else a crash of the machine could leave the name with a part of the bytes.
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// A file that is written over a longer time and appears whole or not at all.
+///
+/// Like [`write_atomically`] for a writer that lives on between its calls. Dropped before
+/// [`finish`](UnfinishedFile::finish), it leaves nothing behind. It is not buffered.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use coral_core::UnfinishedFile;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("note.txt");
+/// let mut file = UnfinishedFile::create(&path)?;
+/// file.write_all(b"whole").unwrap();
+/// assert!(!path.exists());
+/// file.finish()?;
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+/// # Ok::<(), coral_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct UnfinishedFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl UnfinishedFile {
+    /// Starts a file that will be called `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming `path` when the folder does not exist or cannot be written.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = beside(path).map_err(|source| Error::io(path, source))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Gives the file its name; an older file of that name is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file when the bytes cannot be stored or the name cannot be taken.
+    pub fn finish(self) -> Result<()> {
+        take_name(self.file, &self.path).map_err(|source| Error::io(&self.path, source))
+    }
+}
+
+impl Write for UnfinishedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for UnfinishedFile {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +141,20 @@ mod tests {
         write_atomically(&path, |out| out.write_all(b"2")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn unfinished_files_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let mut file = UnfinishedFile::create(&path).unwrap();
+        file.write_all(b"12345").unwrap();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        file.write_all(b"x").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = UnfinishedFile::create(folder.path().join("missing/a.txt")).unwrap_err();
+        assert!(missing.to_string().contains("cannot write into"), "{missing}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod testing;
 mod traits;
 mod types;
 
-pub use atomic::write_atomically;
+pub use atomic::{UnfinishedFile, write_atomically};
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use error::{Error, Result};
 pub use grid::{CoarseMap, PatchGrid};
