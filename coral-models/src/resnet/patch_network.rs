@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::config::ResNetConfig;
 use super::conv_norm::Mode;
 use super::model::ResNet;
-use crate::layers::Linear;
+use crate::layers::{self, Linear};
 use crate::{Checkpoint, ops};
 
 /// Pixels that go through the network at a time in inference: enough for every core, little memory.
@@ -218,11 +218,8 @@ impl PatchNetwork {
         if rectified {
             hidden = ops::relu(&hidden)?;
         }
-        if let Some(random) = dropout.filter(|_| share > 0.0) {
-            let kept = (1.0 / (1.0 - share)) as f32;
-            let mask = (0..hidden.elem_count()).map(|_| if random.chance(share) { 0.0 } else { kept });
-            let mask = Tensor::from_iter(mask, hidden.device())?.to_dtype(hidden.dtype())?;
-            hidden = (&hidden * mask.reshape(hidden.shape())?)?;
+        if let Some(random) = dropout {
+            hidden = layers::dropout(&hidden, share, random)?;
         }
         self.classes.forward(&hidden)
     }
