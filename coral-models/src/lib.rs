@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clip;
+mod dinov2;
 #[cfg(test)]
 mod gradient_check;
 mod layers;
@@ -15,6 +16,10 @@ mod weights;
 pub use clip::{
     Clip, ClipActivation, ClipConfig, ClipDense, ClipEncoder, ClipEncoderConfig, ClipImageConfig, ClipPreprocess,
     ClipTextConfig, ClipTokenizer,
+};
+pub use dinov2::{
+    DinoV2, DinoV2Config, DinoV2Encoder, DinoV2EncoderConfig, DinoV2Mlp, DinoV2Tokens, InputFilter, InputSize,
+    PositionInterpolation,
 };
 pub use ops::{resize_bilinear, resize_nearest};
 pub use resize::{
