@@ -26,9 +26,9 @@ pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
 pub use rle::{ColumnRun, RleMask};
 pub use traits::{
-    CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, Metric, PatchClassifier, PointPropagator,
-    Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder, TrainGridClassifier, TrainPatchClassifier,
-    TrainSegmenter,
+    CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, Metric, MultiLabelClassifier,
+    PatchClassifier, PointPropagator, Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder,
+    TrainGridClassifier, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
     BoxPrompt, ClassId, EpochReport, FeatureMap, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph, PointLabel,

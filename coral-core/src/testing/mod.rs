@@ -8,6 +8,9 @@ mod classifiers;
 mod conformance;
 mod golden;
 
-pub use classifiers::{check_cell_labeler, check_grid_classifier, check_patch_classifier, check_pseudo_labeler};
+pub use classifiers::{
+    check_cell_labeler, check_grid_classifier, check_multi_label_classifier, check_patch_classifier,
+    check_pseudo_labeler,
+};
 pub use conformance::{MetricSuite, Violations, check_dataset, check_metric, check_point_propagator};
 pub use golden::GoldenCase;
