@@ -18,8 +18,9 @@ pub use clip::{
     ClipTextConfig, ClipTokenizer,
 };
 pub use dinov2::{
-    DinoV2, DinoV2Config, DinoV2Encoder, DinoV2EncoderConfig, DinoV2Mlp, DinoV2Tokens, InputFilter, InputSize,
-    PositionInterpolation,
+    DinoV2, DinoV2Config, DinoV2Encoder, DinoV2EncoderConfig, DinoV2Mlp, DinoV2Tokens, FrameClassifier, FrameFeatures,
+    FrameHead, FrameHeadEpoch, FrameHeadFit, FrameHeadInfo, FrameHeadReport, FrameSamples, InputFilter, InputSize,
+    MultiLabelHead, MultiLabelHeadConfig, PositionInterpolation,
 };
 pub use ops::{resize_bilinear, resize_nearest};
 pub use resize::{

@@ -10,6 +10,8 @@ mod clip_tokenizer;
 mod coralscop_amg;
 #[path = "golden/dinov2.rs"]
 mod dinov2;
+#[path = "golden/dinov2_head.rs"]
+mod dinov2_head;
 #[path = "golden/losses.rs"]
 mod losses;
 #[path = "golden/resize.rs"]

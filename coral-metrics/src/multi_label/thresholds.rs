@@ -19,29 +19,30 @@ pub enum SoftTargets {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThresholdConfig {
-    /// The difference between one threshold and the next, from 0 on to below 1.
-    pub step: f64,
+    /// How many: 0, 1 / steps, 2 / steps, … to below 1.
+    pub steps: usize,
     /// When a target counts as present.
     pub soft_targets: SoftTargets,
 }
 
 impl Default for ThresholdConfig {
     fn default() -> Self {
-        Self { step: 0.001, soft_targets: SoftTargets::default() }
+        Self { steps: 1000, soft_targets: SoftTargets::default() }
     }
 }
 
 impl ThresholdConfig {
-    /// The thresholds.
+    /// The thresholds, which are the nearest numbers to their decimals.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] when the step is not in 1e-6..=1.
+    /// [`Error::InvalidParameter`] when there is none, or more than a million.
     fn thresholds(&self) -> Result<impl Iterator<Item = f64> + Clone + use<>> {
-        if !(1e-6..=1.0).contains(&self.step) {
-            return Err(Error::parameter("step", format!("expected 0.000001 to 1, got {}", self.step)));
+        const MOST: usize = 1_000_000;
+        if !(1..=MOST).contains(&self.steps) {
+            return Err(Error::parameter("steps", format!("expected 1 to {MOST}, got {}", self.steps)));
         }
-        let step = self.step;
-        Ok((0..(1.0 / step).ceil() as usize).map(move |index| index as f64 * step))
+        let steps = self.steps;
+        Ok((0..steps).map(move |index| index as f64 / steps as f64))
     }
 }
 
@@ -60,7 +61,7 @@ pub struct ClassThreshold {
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when the shapes differ; [`Error::InvalidInput`] when there is no row or a value is not in
-/// 0..=1; [`Error::InvalidParameter`] when the step is not in 1e-6..=1.
+/// 0..=1; [`Error::InvalidParameter`] for impossible `steps`.
 ///
 /// # Examples
 /// ```
@@ -173,7 +174,7 @@ mod tests {
     fn plain_curve(probabilities: &[f64], targets: &[f64], soft_targets: SoftTargets) -> Vec<f64> {
         let soft = targets.iter().any(|&target| target != 0.0 && target != 1.0);
         let at = |index: usize| {
-            let threshold = index as f64 * 0.001;
+            let threshold = index as f64 / 1000.0;
             let limit = if soft && soft_targets == SoftTargets::WithThreshold { threshold } else { 0.5 };
             let (mut correct, mut wrong) = (0.0, 0.0);
             for (probability, target) in probabilities.iter().zip(targets) {
@@ -194,7 +195,7 @@ mod tests {
             samples in proptest::collection::vec((0u32..=1000, 0u32..=4), 1..40),
             hard in any::<bool>(),
         ) {
-            let probabilities: Vec<f64> = samples.iter().map(|&(p, _)| f64::from(p) * 0.001).collect();
+            let probabilities: Vec<f64> = samples.iter().map(|&(p, _)| f64::from(p) / 1000.0).collect();
             let target = |t: u32| if hard { f64::from(t > 2) } else { f64::from(t) / 4.0 };
             let targets: Vec<f64> = samples.iter().map(|&(_, t)| target(t)).collect();
             for soft_targets in [SoftTargets::AboveHalf, SoftTargets::WithThreshold] {
@@ -207,7 +208,7 @@ mod tests {
                 let (p, t) = (columns(&probabilities), columns(&targets));
                 let best = best_thresholds(p.view(), t.view(), &config).unwrap()[0];
                 let highest = curve.iter().copied().fold(0.0, f64::max);
-                let first = curve.iter().position(|&f1| f1 == highest).unwrap() as f64 * 0.001;
+                let first = curve.iter().position(|&f1| f1 == highest).unwrap() as f64 / 1000.0;
                 let expected = ClassThreshold { threshold: first, f1: highest };
                 prop_assert_eq!(best.unwrap_or(expected), expected);
                 let shown = targets.iter().any(|&t| if soft_targets == SoftTargets::WithThreshold { t > 0.0 } else { t > 0.5 });
@@ -237,8 +238,8 @@ mod tests {
         assert!(text(array![[0.1, f64::NAN]], array![[0.0, 0.0]]).contains("`probabilities`: class 1: row 0 is NaN"));
         assert!(text(array![[0.1]], array![[1.5]]).contains("`targets`: class 0: row 0 is 1.5"));
         assert!(text(Array2::zeros((0, 1)), Array2::zeros((0, 1))).contains("at least one row"));
-        for step in [0.0, -1.0, f64::NAN, 2.0] {
-            let config = ThresholdConfig { step, ..config };
+        for steps in [0, usize::MAX] {
+            let config = ThresholdConfig { steps, ..config };
             assert!(best_thresholds(array![[0.5]].view(), array![[1.0]].view(), &config).is_err());
         }
     }

@@ -64,7 +64,7 @@ fn f1_curves() {
         }
         // A curve is what counting the decisions gives.
         let index = expected.len() / 2;
-        let threshold = index as f64 * 0.001;
+        let threshold = index as f64 / expected.len() as f64;
         let decide = |of: &Array2<f64>, limit: f64| of.mapv(|value| value > limit);
         let mut counts = MultiLabelCounts::new(curves.nrows()).unwrap();
         counts.update(&decide(&probabilities, threshold), &decide(&targets, 0.5)).unwrap();

@@ -56,9 +56,11 @@ pub struct DinoV2Encoder {
 }
 
 impl DinoV2Encoder {
-    /// An encoder around a network, with the default configuration.
+    /// An encoder around a network, with the default configuration but for the size of images: they are squares as large
+    /// as those that the network's position table is for (518 pixels in published networks).
     pub fn new(network: DinoV2) -> Self {
-        Self { network, config: DinoV2EncoderConfig::default() }
+        let size = InputSize::Square(network.config().image_size as u32);
+        Self { network, config: DinoV2EncoderConfig { size, ..DinoV2EncoderConfig::default() } }
     }
 
     /// Opens a checkpoint as [`DinoV2::open`] does.
