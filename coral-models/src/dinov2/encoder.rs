@@ -93,7 +93,8 @@ impl DinoV2Encoder {
         &self.config
     }
 
-    /// The class token and the mean of the patch tokens of N images of any sizes beside each other, N×2C.
+    /// The class token and the mean of the patch tokens of N images of any sizes beside each other, N×2C. Registers are in
+    /// neither half (the classifier of `transformers` up to 4.51 counts them among the patches).
     ///
     /// # Errors
     /// [`Error::InvalidInput`] naming the image that is smaller than a patch or too long, [`Error::Model`] when the
@@ -150,6 +151,11 @@ impl DinoV2Encoder {
     fn pixels<'a>(&self, images: impl Iterator<Item = &'a RgbImage>, size: Size) -> Result<Tensor> {
         let resized = images.map(|image| self.config.filter.resize(image, size)).collect::<Result<Vec<_>>>()?;
         images_to_tensor(&resized, &Normalization::IMAGENET, self.network.device())
+    }
+
+    /// An image in the size in which it is seen; it is encoded like the original, and may need far less memory.
+    pub(super) fn resized(&self, image: &RgbImage) -> Result<RgbImage> {
+        self.config.filter.resize(image, self.input_size(image)?)
     }
 }
 

@@ -183,8 +183,8 @@ impl<'a> Training<'a> {
             if batch.len() < 2 {
                 continue;
             }
-            let features = matrix(train.features.select(Axis(0), &batch).view(), &Device::Cpu)?;
-            let targets = matrix(train.targets.select(Axis(0), &batch).view(), &Device::Cpu)?;
+            let features = matrix(train.features.select(Axis(0), &batch).view())?;
+            let targets = matrix(train.targets.select(Axis(0), &batch).view())?;
             let logits = self.network.logits(&features, Mode::Train, Some(&mut dropout))?;
             let loss = bce_with_logits(&logits, &targets, self.config.positive_weights.as_deref())?;
             self.trainer.step(&loss, batch.len())?;
@@ -201,8 +201,8 @@ impl<'a> Training<'a> {
         let parts = validation.features.axis_chunks_iter(Axis(0), ROWS);
         let mut sum = 0.0;
         for (features, targets) in parts.zip(validation.targets.axis_chunks_iter(Axis(0), ROWS)) {
-            let logits = network.logits(&matrix(features, &Device::Cpu)?, Mode::Eval, None)?;
-            let targets = matrix(targets, &Device::Cpu)?;
+            let logits = network.logits(&matrix(features)?, Mode::Eval, None)?;
+            let targets = matrix(targets)?;
             let loss = bce_with_logits(&logits, &targets, self.config.positive_weights.as_deref())?;
             let loss = loss.to_scalar::<f32>().map_err(Error::model)?;
             sum += f64::from(loss) * features.nrows() as f64;

@@ -76,7 +76,7 @@ impl FrameClassifier {
     /// [`Error::Weights`] when the network is another one.
     pub fn open_dinovdeau(folder: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(folder)?;
-        let head = FrameHead::load(&checkpoint, MultiLabelHeadConfig::from_checkpoint(&checkpoint)?, &Device::Cpu)?;
+        let head = FrameHead::load(&checkpoint, MultiLabelHeadConfig::from_checkpoint(&checkpoint)?)?;
         let network =
             DinoV2::load(&checkpoint, DinoV2Config::from_checkpoint_and_neighbour(&checkpoint)?, &Device::Cpu)?;
         let classes = head.network().config().classes;

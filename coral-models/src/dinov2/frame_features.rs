@@ -169,10 +169,14 @@ impl FrameFeatures {
         let encoded = for_each_batch(
             &BatchPlan { batches, seed: 0 },
             LoaderConfig::default(),
-            &|place, _| Ok((place, read(missing[place].1)?)),
+            &|place, _| {
+                let path = missing[place].1;
+                let resized = encoder.resized(&read(path)?).map_err(|error| about(path, error))?;
+                Ok((place, resized))
+            },
             |batch| {
                 let (places, images): (Vec<usize>, Vec<RgbImage>) = batch.into_iter().unzip();
-                let rows = encoder.linear_input(&images).map_err(|error| named(error, &missing, &places))?;
+                let rows = encoder.linear_input(&images)?;
                 for (&place, row) in places.iter().zip(rows.rows()) {
                     self.insert(&missing[place], row)?;
                 }
@@ -236,14 +240,10 @@ impl FrameFeatures {
     }
 }
 
-/// An error about one of a batch's images, with the image's file.
-fn named(error: Error, missing: &[(FrameKey, &PathBuf)], places: &[usize]) -> Error {
-    let of_batch = |what: &str| what.strip_prefix("images[")?.strip_suffix(']')?.parse::<usize>().ok();
+/// An error about an image, with the image's file.
+fn about(path: &Path, error: Error) -> Error {
     match error {
-        Error::InvalidInput { what, reason } => match of_batch(&what).and_then(|index| places.get(index)) {
-            Some(&place) => Error::input(missing[place].1.display().to_string(), reason),
-            None => Error::InvalidInput { what, reason },
-        },
+        Error::InvalidInput { reason, .. } => Error::input(path.display().to_string(), reason),
         other => other,
     }
 }

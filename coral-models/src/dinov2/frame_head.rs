@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use coral_core::ndarray::{Array2, ArrayView2, Axis, concatenate};
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -48,16 +48,17 @@ impl FrameHeadInfo {
 /// # Examples
 /// ```
 /// use coral_core::NoProgress;
-/// use coral_core::ndarray::{Array2, array};
+/// use coral_core::ndarray::{Array2, array, s};
 /// use coral_models::{FrameHead, FrameHeadFit, FrameSamples};
-/// // The first class is where the first feature is large, the second where the second is.
-/// let features = Array2::from_shape_fn((64, 4), |(i, j)| if j < 2 { f32::from((i >> j) % 2 == 0) } else { 0.1 });
-/// let targets = features.slice(coral_core::ndarray::s![.., ..2]).to_owned();
-/// let samples = FrameSamples { features: features.view(), targets: targets.view() };
-/// let (head, report) = FrameHead::fit(samples, samples, &FrameHeadFit::default(), &NoProgress)?;
-/// assert!(report.epochs[report.best_epoch].validation_loss < 0.5);
-/// let probabilities = head.probabilities(array![[1.0, 0.0, 0.1, 0.1]].view())?;
-/// assert!(probabilities[[0, 0]] > probabilities[[0, 1]]);
+/// // Even features tell the first class, odd ones the second.
+/// let features = Array2::from_shape_fn((64, 32), |(i, j)| f32::from((i >> (j % 2)) % 2 == 0));
+/// let targets = features.slice(s![.., ..2]);
+/// let samples = FrameSamples { features: features.view(), targets };
+/// let config = FrameHeadFit { epochs: 60, dropout: 0.1, ..FrameHeadFit::default() };
+/// let (head, report) = FrameHead::fit(samples, samples, &config, &NoProgress)?;
+/// assert_eq!(report.epochs.len(), 60);
+/// let probabilities = head.probabilities(features.slice(s![1..3, ..]))?;
+/// assert_eq!(head.decide(probabilities.view())?, array![[false, true], [true, false]]);
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -97,7 +98,7 @@ impl FrameHead {
         let header: Header =
             serde_json::from_str(text).map_err(|error| wrong(format!("field `{KEY}` of its metadata: {error}")))?;
         header.network.validate().map_err(|error| wrong(error.to_string()))?;
-        let head = Self::load(&checkpoint, header.network, &Device::Cpu)?;
+        let head = Self::load(&checkpoint, header.network)?;
         head.with_info(header.info).map_err(|error| wrong(error.to_string()))
     }
 
@@ -105,12 +106,12 @@ impl FrameHead {
     ///
     /// # Errors
     /// [`Error::Weights`] when they are of another head; [`Error::InvalidParameter`] for an impossible configuration.
-    pub fn load(checkpoint: &Checkpoint, config: MultiLabelHeadConfig, device: &Device) -> Result<Self> {
+    pub fn load(checkpoint: &Checkpoint, config: MultiLabelHeadConfig) -> Result<Self> {
         config.validate()?;
         let start = format!("{CLASSIFIER}.");
         let checkpoint = checkpoint.clone().rename(|name| name.starts_with(&start).then(|| name.to_owned()))?;
-        let network = load(&checkpoint, device, &[], |vb| MultiLabelHead::new(config, &vb))?;
-        let tensors = checkpoint.names().map(|name| Ok((name.to_owned(), checkpoint.tensor(name, device)?)));
+        let network = load(&checkpoint, &Device::Cpu, &[], |vb| MultiLabelHead::new(config, &vb))?;
+        let tensors = checkpoint.names().map(|name| Ok((name.to_owned(), checkpoint.tensor(name, &Device::Cpu)?)));
         Ok(Self::of(network, tensors.collect::<Result<_>>()?))
     }
 
@@ -156,7 +157,7 @@ impl FrameHead {
         let MultiLabelHeadConfig { inputs, classes, .. } = *self.network.config();
         expect_features("features", features, inputs)?;
         let part = |rows: ArrayView2<'_, f32>| -> Result<Array2<f32>> {
-            let logits = self.network.logits(&matrix(rows, &Device::Cpu)?, Mode::Eval, None)?;
+            let logits = self.network.logits(&matrix(rows)?, Mode::Eval, None)?;
             tensor_to_rows(&candle_nn::ops::sigmoid(&logits).map_err(Error::model)?)
         };
         let parts = features.axis_chunks_iter(Axis(0), ROWS).map(part).collect::<Result<Vec<_>>>()?;
@@ -200,8 +201,8 @@ pub(super) fn expect_features(what: &str, features: ArrayView2<'_, f32>, width: 
     }
 }
 
-/// Rows as a tensor of f32.
-pub(super) fn matrix(rows: ArrayView2<'_, f32>, device: &Device) -> Result<Tensor> {
+/// Rows as a tensor. Heads are small enough for the CPU.
+pub(super) fn matrix(rows: ArrayView2<'_, f32>) -> Result<Tensor> {
     let values: Vec<f32> = rows.iter().copied().collect();
-    Tensor::from_vec(values, rows.dim(), device).and_then(|t| t.to_dtype(DType::F32)).map_err(Error::model)
+    Tensor::from_vec(values, rows.dim(), &Device::Cpu).map_err(Error::model)
 }

@@ -41,7 +41,7 @@ fn encoder_and_head() -> TestResult {
     assert_close("sequence_output", &sequence, &case.f32("sequence_output")?, PROBABILITIES);
     let linear_input = Tensor::cat(&[&tokens.class, &patches.mean(1)?], 1)?;
     assert_close("linear_input", &linear_input, &case.f32("linear_input")?, PROBABILITIES);
-    let head = FrameHead::load(&checkpoint, MultiLabelHeadConfig::from_checkpoint(&checkpoint)?, &Device::Cpu)?;
+    let head = FrameHead::load(&checkpoint, MultiLabelHeadConfig::from_checkpoint(&checkpoint)?)?;
     let logits = head.network().logits(&linear_input, Mode::Eval, None)?;
     assert_close("logits", &logits, &case.f32("logits")?, PROBABILITIES);
     assert_rows("probs", &head.probabilities(rows(&linear_input)?.view())?, &case.f32("probs")?);
@@ -55,7 +55,7 @@ fn head_alone() -> TestResult {
     let config = MultiLabelHeadConfig::from_checkpoint(&checkpoint)?;
     let number = |name: &str| case.number(&format!("/config/{name}")).map(|number| number as usize);
     assert_eq!(MultiLabelHeadConfig::new(2 * number("hidden")?, number("classes")?), config);
-    let head = FrameHead::load(&checkpoint, config, &Device::Cpu)?;
+    let head = FrameHead::load(&checkpoint, config)?;
     let features = tensor(&case, "head/features")?;
     // The outputs of the normalisations; those of the linear layers before them are in no public step.
     for (hidden, layer) in head.network().hidden_features(&features)?.iter().zip([2, 6]) {
