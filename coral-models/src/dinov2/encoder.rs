@@ -100,7 +100,21 @@ impl DinoV2Encoder {
     /// [`Error::InvalidInput`] naming the image that is smaller than a patch or too long, [`Error::Model`] when the
     /// network fails.
     pub fn linear_input(&self, images: &[RgbImage]) -> Result<Array2<f32>> {
-        self.rows(images, 2 * self.network.config().width, |tokens| {
+        self.linear_rows(images, &self.input_sizes(images)?)
+    }
+
+    /// [`linear_input`](Self::linear_input) of images that [`resized`](Self::resized) gave.
+    pub(super) fn linear_input_of_resized(&self, images: &[RgbImage]) -> Result<Array2<f32>> {
+        self.linear_rows(images, &images.iter().map(Size::of).collect::<Vec<_>>())
+    }
+
+    /// An image in the size in which it is seen, which may need far less memory.
+    pub(super) fn resized(&self, image: &RgbImage) -> Result<RgbImage> {
+        self.config.filter.resize(image, self.input_size(image)?)
+    }
+
+    fn linear_rows(&self, images: &[RgbImage], sizes: &[Size]) -> Result<Array2<f32>> {
+        self.rows((images, sizes), 2 * self.network.config().width, |tokens| {
             let mean = tokens.patches.flatten(1, 2)?.mean(1)?;
             Tensor::cat(&[&tokens.class, &mean], D::Minus1)
         })
@@ -119,18 +133,13 @@ impl DinoV2Encoder {
         Ok(hash.finish())
     }
 
-    /// `width` values per image, computed from batches of images that are seen in one size.
+    /// `width` values per image, computed from batches of images that are seen in one of `sizes`, an entry per image.
     fn rows(
         &self,
-        images: &[RgbImage],
+        (images, sizes): (&[RgbImage], &[Size]),
         width: usize,
         of_tokens: impl Fn(&DinoV2Tokens) -> candle_core::Result<Tensor>,
     ) -> Result<Array2<f32>> {
-        let sizes = images.iter().enumerate().map(|(index, image)| match self.input_size(image) {
-            Err(Error::InvalidInput { reason, .. }) => Err(Error::input(format!("images[{index}]"), reason)),
-            other => other,
-        });
-        let sizes = sizes.collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..images.len()).collect();
         order.sort_by_key(|&index| (sizes[index].width, sizes[index].height));
         let mut rows = Array2::zeros((images.len(), width));
@@ -148,20 +157,24 @@ impl DinoV2Encoder {
         self.config.size.of(Size::of(image), self.network.config().patch)
     }
 
+    fn input_sizes(&self, images: &[RgbImage]) -> Result<Vec<Size>> {
+        let size = |(index, image): (usize, &RgbImage)| match self.input_size(image) {
+            Err(Error::InvalidInput { reason, .. }) => Err(Error::input(format!("images[{index}]"), reason)),
+            other => other,
+        };
+        images.iter().enumerate().map(size).collect()
+    }
+
     fn pixels<'a>(&self, images: impl Iterator<Item = &'a RgbImage>, size: Size) -> Result<Tensor> {
         let resized = images.map(|image| self.config.filter.resize(image, size)).collect::<Result<Vec<_>>>()?;
         images_to_tensor(&resized, &Normalization::IMAGENET, self.network.device())
-    }
-
-    /// An image in the size in which it is seen; it is encoded like the original, and may need far less memory.
-    pub(super) fn resized(&self, image: &RgbImage) -> Result<RgbImage> {
-        self.config.filter.resize(image, self.input_size(image)?)
     }
 }
 
 impl ImageEncoder for DinoV2Encoder {
     fn encode_images(&self, images: &[RgbImage]) -> Result<Array2<f32>> {
-        self.rows(images, self.network.config().width, |tokens| unit_rows(&tokens.class))
+        let sizes = self.input_sizes(images)?;
+        self.rows((images, &sizes), self.network.config().width, |tokens| unit_rows(&tokens.class))
     }
 }
 

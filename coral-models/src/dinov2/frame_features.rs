@@ -176,7 +176,7 @@ impl FrameFeatures {
             },
             |batch| {
                 let (places, images): (Vec<usize>, Vec<RgbImage>) = batch.into_iter().unzip();
-                let rows = encoder.linear_input(&images)?;
+                let rows = encoder.linear_input_of_resized(&images)?;
                 for (&place, row) in places.iter().zip(rows.rows()) {
                     self.insert(&missing[place], row)?;
                 }

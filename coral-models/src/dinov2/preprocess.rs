@@ -76,6 +76,9 @@ pub enum InputFilter {
 
 impl InputFilter {
     pub(super) fn resize(self, image: &RgbImage, size: Size) -> Result<RgbImage> {
+        if Size::of(image) == size {
+            return Ok(image.clone());
+        }
         match self {
             Self::Bicubic => resize_image(image, size, PillowFilter::Bicubic),
             Self::BilinearAliased => resize_image_opencv(image, size, OpenCvInterpolation::Linear),
