@@ -30,8 +30,8 @@ pub use raster::{Crs, GeoTransform, RasterGrid};
 pub use rle::{ColumnRun, RleMask};
 pub use traits::{
     CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, ImageRaster, LabelRaster, LabelSink, Metric,
-    PatchClassifier, PointPropagator, Progress, PromptableSegmenter, PseudoLabeler, Segmenter, TextEncoder,
-    TrainGridClassifier, TrainPatchClassifier, TrainSegmenter,
+    MultiLabelClassifier, PatchClassifier, PointPropagator, Progress, PromptableSegmenter, PseudoLabeler, Segmenter,
+    TextEncoder, TrainGridClassifier, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
     BoxPrompt, ClassId, EpochReport, FeatureMap, ImageWindow, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph,

@@ -80,6 +80,18 @@ pub trait PatchClassifier: Send + Sync {
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>>;
 }
 
+/// Images to the probabilities of classes of which each image may show several, or none.
+pub trait MultiLabelClassifier: Send + Sync {
+    /// How many classes there are, C.
+    fn num_classes(&self) -> usize;
+
+    /// The probability that each class is present in each of N images, N×C; rows need not sum to 1.
+    ///
+    /// # Errors
+    /// When an image cannot be used, or the model fails.
+    fn probabilities(&self, images: &[RgbImage]) -> Result<Array2<f32>>;
+}
+
 /// Whole photographs to class probabilities on the grid of [`FeatureExtractor::extract`].
 pub trait GridClassifier: FeatureExtractor {
     /// How many classes there are, C.
@@ -329,6 +341,10 @@ forward! {
     PatchClassifier {
         fn num_classes(&self) -> usize;
         fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>>;
+    }
+    MultiLabelClassifier {
+        fn num_classes(&self) -> usize;
+        fn probabilities(&self, images: &[RgbImage]) -> Result<Array2<f32>>;
     }
     GridClassifier {
         fn num_classes(&self) -> usize;

@@ -46,21 +46,21 @@ pub enum ClassMean {
     Weighted,
 }
 
-/// The pixels of one class.
+/// The pixels, or samples, of one class.
 #[derive(Debug, Clone, Copy, Default)]
-struct ClassCounts {
-    correct: u128,
-    target: u128,
-    predicted: u128,
+pub(crate) struct ClassCounts {
+    pub(crate) correct: u128,
+    pub(crate) target: u128,
+    pub(crate) predicted: u128,
 }
 
 /// Numerator and denominator of a measure.
-type Measure = fn(ClassCounts) -> (u128, u128);
+pub(crate) type Measure = fn(ClassCounts) -> (u128, u128);
 
-const IOU: Measure = |c| (c.correct, c.target + c.predicted - c.correct);
-const F1: Measure = |c| (2 * c.correct, c.target + c.predicted);
-const PRECISION: Measure = |c| (c.correct, c.predicted);
-const RECALL: Measure = |c| (c.correct, c.target);
+pub(crate) const IOU: Measure = |c| (c.correct, c.target + c.predicted - c.correct);
+pub(crate) const F1: Measure = |c| (2 * c.correct, c.target + c.predicted);
+pub(crate) const PRECISION: Measure = |c| (c.correct, c.predicted);
+pub(crate) const RECALL: Measure = |c| (c.correct, c.target);
 
 /// `None` instead of a division by zero.
 pub(crate) fn ratio(numerator: u128, denominator: u128) -> Option<f64> {
@@ -152,31 +152,41 @@ impl ConfusionMatrix {
     }
 
     fn per_class(&self, measure: Measure) -> Vec<Option<f64>> {
-        self.class_counts().into_iter().map(|class| value(measure, class)).collect()
+        per_class(&self.class_counts(), measure)
     }
 
     fn average(&self, measure: Measure, rule: ClassMean) -> Option<f64> {
-        let classes = self.class_counts();
-        let of = |class: &ClassCounts| value(measure, *class).unwrap_or(0.0);
-        let absent = |class: &ClassCounts| class.target + class.predicted == 0;
-        match rule {
-            ClassMean::PresentInTarget => mean(classes.iter().filter(|class| class.target > 0).map(of)),
-            ClassMean::PresentInEither => mean(classes.iter().filter(|class| !absent(class)).map(of)),
-            ClassMean::AbsentAsZero => mean(classes.iter().map(of)),
-            ClassMean::AbsentAsOne => mean(classes.iter().map(|class| if absent(class) { 1.0 } else { of(class) })),
-            ClassMean::PointIsTheMask => mean(classes.iter().map(of).filter(|&value| value != 0.0)),
-            ClassMean::Micro => {
-                let pooled = classes.iter().fold(ClassCounts::default(), |sum, class| ClassCounts {
-                    correct: sum.correct + class.correct,
-                    target: sum.target + class.target,
-                    predicted: sum.predicted + class.predicted,
-                });
-                value(measure, pooled)
-            }
-            ClassMean::Weighted => {
-                let weighted: f64 = classes.iter().map(|class| class.target as f64 * of(class)).sum();
-                (self.total() > 0).then(|| weighted / self.total() as f64)
-            }
+        average(&self.class_counts(), measure, rule)
+    }
+}
+
+/// The measure of each class; `None` where there is nothing to divide by.
+pub(crate) fn per_class(classes: &[ClassCounts], measure: Measure) -> Vec<Option<f64>> {
+    classes.iter().map(|&class| value(measure, class)).collect()
+}
+
+/// The mean of a measure; `None` when nothing is averaged.
+pub(crate) fn average(classes: &[ClassCounts], measure: Measure, rule: ClassMean) -> Option<f64> {
+    let of = |class: &ClassCounts| value(measure, *class).unwrap_or(0.0);
+    let absent = |class: &ClassCounts| class.target + class.predicted == 0;
+    match rule {
+        ClassMean::PresentInTarget => mean(classes.iter().filter(|class| class.target > 0).map(of)),
+        ClassMean::PresentInEither => mean(classes.iter().filter(|class| !absent(class)).map(of)),
+        ClassMean::AbsentAsZero => mean(classes.iter().map(of)),
+        ClassMean::AbsentAsOne => mean(classes.iter().map(|class| if absent(class) { 1.0 } else { of(class) })),
+        ClassMean::PointIsTheMask => mean(classes.iter().map(of).filter(|&value| value != 0.0)),
+        ClassMean::Micro => {
+            let pooled = classes.iter().fold(ClassCounts::default(), |sum, class| ClassCounts {
+                correct: sum.correct + class.correct,
+                target: sum.target + class.target,
+                predicted: sum.predicted + class.predicted,
+            });
+            value(measure, pooled)
+        }
+        ClassMean::Weighted => {
+            let weighted: f64 = classes.iter().map(|class| class.target as f64 * of(class)).sum();
+            let total: u128 = classes.iter().map(|class| class.target).sum();
+            (total > 0).then(|| weighted / total as f64)
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Parity with scikit-learn, torchmetrics and the evaluation of *The point is the mask*.
+//! Parity with scikit-learn, torchmetrics, the evaluation of *The point is the mask* and the thresholds of DinoVdeau.
+
+#[path = "golden/multi_label.rs"]
+mod multi_label;
 
 use coral_core::testing::GoldenCase;
 use coral_core::{ClassId, LabelMap, Metric, UNLABELED};

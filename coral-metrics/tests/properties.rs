@@ -2,7 +2,7 @@
 
 use coral_core::testing::{MetricSuite, check_metric};
 use coral_core::{ClassId, LabelMap, Metric, UNLABELED};
-use coral_metrics::{ConfusionMatrix, CoverError, CoverErrorSummary, Report};
+use coral_metrics::{ConfusionMatrix, CoverError, CoverErrorSummary, MultiLabelCounts, MultiLabelScores, Report};
 use ndarray::{Array2, Axis, ShapeBuilder, array, s};
 use proptest::prelude::*;
 
@@ -201,6 +201,23 @@ fn cover_error_keeps_the_contract_of_metrics() {
         samples: maps.iter().map(|(prediction, target)| (prediction, target)).collect(),
         invalid: (&invalid.0, &invalid.1),
         same: close,
+    })
+    .unwrap();
+}
+
+#[test]
+fn multi_label_counts_keep_the_contract_of_metrics() {
+    let samples = [
+        (array![[true, false, true], [false, false, true]], array![[true, true, false], [false, false, true]]),
+        (Array2::from_elem((0, 3), true), Array2::from_elem((0, 3), true)),
+        (array![[false, true, false]], array![[false, true, false]]),
+    ];
+    let invalid = (array![[true, true, true]], array![[true, false]]);
+    check_metric(MetricSuite {
+        new: || MultiLabelCounts::new(3).unwrap(),
+        samples: samples.iter().map(|(prediction, target)| (prediction, target)).collect(),
+        invalid: (&invalid.0, &invalid.1),
+        same: |a: &MultiLabelScores, b: &MultiLabelScores| a == b,
     })
     .unwrap();
 }

@@ -1,9 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-mod batch_norm;
 mod class_names;
 mod clip;
-mod dropout;
+mod dinov2;
 #[cfg(test)]
 mod gradient_check;
 mod layers;
@@ -16,11 +15,16 @@ mod tensor;
 mod train;
 mod weights;
 
-pub use batch_norm::Mode;
 pub use clip::{
     Clip, ClipActivation, ClipConfig, ClipDense, ClipEncoder, ClipEncoderConfig, ClipImageConfig, ClipPreprocess,
     ClipTextConfig, ClipTokenizer,
 };
+pub use dinov2::{
+    DinoV2, DinoV2Config, DinoV2Encoder, DinoV2EncoderConfig, DinoV2Mlp, DinoV2Tokens, FrameClassifier, FrameFeatures,
+    FrameHead, FrameHeadEpoch, FrameHeadFit, FrameHeadInfo, FrameHeadReport, FrameSamples, InputFilter, InputSize,
+    MultiLabelHead, MultiLabelHeadConfig, PositionInterpolation,
+};
+pub use layers::Mode;
 pub use ops::{resize_bilinear, resize_nearest};
 pub use resize::{
     Interpolation, OpenCvInterpolation, PillowFilter, PlaneResampler, resize_image, resize_image_opencv, resize_plane,

@@ -8,6 +8,10 @@ mod clip;
 mod clip_tokenizer;
 #[path = "golden/coralscop_amg.rs"]
 mod coralscop_amg;
+#[path = "golden/dinov2.rs"]
+mod dinov2;
+#[path = "golden/dinov2_head.rs"]
+mod dinov2_head;
 #[path = "golden/losses.rs"]
 mod losses;
 #[path = "golden/resize.rs"]

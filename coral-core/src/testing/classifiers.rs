@@ -1,13 +1,13 @@
 //! The suites of what works on patches and on the cells of photographs.
 
 use image::RgbImage;
-use ndarray::{Array1, Array3, ArrayView1, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 
 use super::Violations;
 use super::conformance::{Findings, scene};
 use crate::{
-    CellLabeler, ClassId, FeatureMap, GridClassifier, PatchClassifier, PseudoLabel, PseudoLabeler, SeededRng, Size,
-    UNLABELED,
+    CellLabeler, ClassId, FeatureMap, GridClassifier, MultiLabelClassifier, PatchClassifier, PseudoLabel,
+    PseudoLabeler, SeededRng, Size, UNLABELED,
 };
 
 /// How far results may differ that are equal but for the order of sums.
@@ -20,10 +20,15 @@ fn patches(size: Size) -> Vec<RgbImage> {
     vec![scene(size, 1), scene(larger, 2), flat, scene(size, 3)]
 }
 
+/// What is wrong with the probabilities of classes that do not exclude each other.
+fn fault_of_each(row: ArrayView1<'_, f32>) -> Option<String> {
+    row.iter().find(|p| !(-1e-6..=1.0 + 1e-5).contains(*p)).map(|p| format!("a probability is {p}"))
+}
+
 /// What is wrong with the class probabilities of one patch or cell.
 fn fault(row: ArrayView1<'_, f32>) -> Option<String> {
-    if let Some(p) = row.iter().find(|p| !(-1e-6..=1.0 + 1e-5).contains(*p)) {
-        return Some(format!("a probability is {p}"));
+    if let Some(fault) = fault_of_each(row) {
+        return Some(fault);
     }
     let sum = row.sum();
     ((sum - 1.0).abs() > 1e-3).then(|| format!("the probabilities sum to {sum}"))
@@ -50,18 +55,44 @@ pub fn check_patch_classifier(classifier: &dyn PatchClassifier, size: Size) -> R
     let mut findings = Findings::default();
     let classes = classifier.num_classes();
     findings.expect((1..=usize::from(UNLABELED)).contains(&classes), || format!("{classes} classes"));
-    let classify = |patches: &[RgbImage]| match classifier.classify(patches) {
+    check_rows((size, classes), |patches| classifier.classify(patches), fault, &mut findings);
+    findings.finish()
+}
+
+/// Runs a [`MultiLabelClassifier`] through its contract: one row per image, also for no image, one column per class,
+/// probabilities, two runs agree, neither the other images nor their order or sizes matter, and an image without pixels
+/// is an error. The images are of `size` or a little larger.
+///
+/// # Errors
+/// Every violation found.
+pub fn check_multi_label_classifier(classifier: &dyn MultiLabelClassifier, size: Size) -> Result<(), Violations> {
+    let mut findings = Findings::default();
+    let classes = classifier.num_classes();
+    findings.expect(classes > 0, || "no class".into());
+    check_rows((size, classes), |images| classifier.probabilities(images), fault_of_each, &mut findings);
+    let refused = classifier.probabilities(&[RgbImage::new(0, 0)]).is_err();
+    findings.expect(refused, || "an image without pixels: accepted, expected an error".into());
+    findings.finish()
+}
+
+/// Checks the rows of probabilities that `classify` gives for patches, one by one with `fault`.
+fn check_rows(
+    (size, classes): (Size, usize),
+    classify: impl Fn(&[RgbImage]) -> crate::Result<Array2<f32>>,
+    fault: impl Fn(ArrayView1<'_, f32>) -> Option<String>,
+    findings: &mut Findings,
+) {
+    let classify = |patches: &[RgbImage]| match classify(patches) {
         Ok(rows) if rows.dim() == (patches.len(), classes) => Ok(rows.outer_iter().map(|row| row.to_owned()).collect()),
         Ok(rows) => Err(format!("the answer has shape {:?}", rows.dim())),
         Err(error) => Err(format!("refused: {error}")),
     };
     let near = |a: &Array1<f32>, b: &Array1<f32>| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= ROUNDING);
-    let rows = check_answers(&patches(size), classify, near, &mut findings);
+    let rows = check_answers(&patches(size), classify, near, findings);
     for (index, row) in rows.iter().enumerate() {
         let fault = fault(row.view());
         findings.expect(fault.is_none(), || format!("patch {index}: {}", fault.unwrap_or_default()));
     }
-    findings.finish()
 }
 
 /// Checks that there is an answer to every patch, also to no patch, that two runs agree, and that neither the order of
@@ -209,7 +240,6 @@ pub fn check_grid_classifier(classifier: &dyn GridClassifier, size: Size) -> Res
 mod tests {
     use super::*;
     use crate::{FeatureExtractor, LabelMap, Result};
-    use ndarray::Array2;
 
     const SIZE: Size = Size { width: 12, height: 8 };
 
@@ -233,6 +263,19 @@ mod tests {
                 3 => Array2::from_elem((count, 2), f32::NAN),
                 _ => Array2::from_elem((count, 2), 0.5),
             })
+        }
+    }
+
+    impl MultiLabelClassifier for Broken {
+        fn num_classes(&self) -> usize {
+            2
+        }
+        fn probabilities(&self, images: &[RgbImage]) -> Result<Array2<f32>> {
+            let empty = images.iter().any(|image| Size::of(image).pixels() == 0);
+            if empty && self.0 != 4 {
+                return Err(crate::Error::input("images", "an image has no pixels"));
+            }
+            self.classify(images)
         }
     }
 
@@ -282,6 +325,14 @@ mod tests {
         assert!(patch(2).contains("0 patches: the answer has shape (1, 2)"));
         assert!(patch(3).contains("a probability is NaN"));
         assert_eq!(patch(4), "");
+        let multi = |kind| text(check_multi_label_classifier(&Broken(kind), SIZE));
+        assert!(
+            multi(1).contains("patch 1: other patches") && multi(2).contains("0 patches: the answer has shape (1, 2)")
+        );
+        assert!(multi(3).contains("a probability is NaN"));
+        assert!(multi(4).contains("an image without pixels: accepted"));
+        // Their sum does not matter.
+        assert_eq!(multi(0), "");
         let pseudo = |kind| text(check_pseudo_labeler(&Broken(kind), SIZE));
         assert!(pseudo(0).contains("class 255; expected no label") && pseudo(1).contains("other patches"));
         assert!(pseudo(2).contains("confidence 1.5") && pseudo(3).contains("0 patches: 1 answers"));

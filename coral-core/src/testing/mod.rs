@@ -9,7 +9,10 @@ mod conformance;
 mod golden;
 mod segmenters;
 
-pub use classifiers::{check_cell_labeler, check_grid_classifier, check_patch_classifier, check_pseudo_labeler};
+pub use classifiers::{
+    check_cell_labeler, check_grid_classifier, check_multi_label_classifier, check_patch_classifier,
+    check_pseudo_labeler,
+};
 pub use conformance::{MetricSuite, Violations, check_dataset, check_metric, check_point_propagator};
 pub use golden::GoldenCase;
 pub use segmenters::check_segmenter;

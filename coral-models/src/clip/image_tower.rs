@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{ClipConfig, ClipImageConfig};
 use super::names::Naming;
-use super::transformer::{Attend, Block, BlockShape, EPS, blocks, projection};
+use super::transformer::{Block, BlockShape, EPS, blocks, projection};
 use crate::Interpolation;
-use crate::layers::{LayerNorm, Linear};
+use crate::layers::{Attend, LayerNorm, PatchEmbedding};
 use crate::ops::{self, Derived};
 
 /// Which dense features a CLIP image tower gives.
@@ -25,7 +25,7 @@ pub enum ClipDense {
 pub(super) struct ImageTower {
     patch: usize,
     grid: usize,
-    patches: Linear,
+    patches: PatchEmbedding,
     class: Tensor,
     /// 1 + grid² rows, the class token's first.
     positions: Tensor,
@@ -46,7 +46,7 @@ impl ImageTower {
         Ok(Self {
             patch,
             grid: image.grid(),
-            patches: Linear::from_weights(weight.reshape((width, 3 * patch * patch))?, None),
+            patches: PatchEmbedding::new(&weight, None)?,
             class: vb.get_with_hints(width, names.class, small)?,
             positions: vb.get_with_hints((1 + image.grid().pow(2), width), tower.positions, small)?,
             first_norm: LayerNorm::new(width, EPS, &vb.pp(names.first_norm))?,
@@ -85,22 +85,13 @@ impl ImageTower {
         ops::linear(&self.last_norm.forward(tokens)?, &self.projection.get()?, None)
     }
 
-    /// The tokens that enter the first block. A convolution whose stride is its kernel is one matrix product.
+    /// The tokens that enter the first block.
     fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = images.dims4()?;
-        let p = self.patch;
-        if channels != 3 || height % p != 0 || width % p != 0 || height * width == 0 {
-            candle_core::bail!("expected Nx3xHxW pixels with sides that are multiples of {p}, got {:?}", images.dims());
-        }
-        let (h, w) = (height / p, width / p);
-        let pixels = images
-            .reshape(&[batch, 3, h, p, w, p][..])?
-            .permute(&[0, 2, 4, 1, 3, 5][..])?
-            .contiguous()?
-            .reshape((batch, h * w, 3 * p * p))?;
+        let (patches, (h, w)) = self.patches.forward(images)?;
+        let batch = images.dim(0)?;
         let dim = self.class.dim(0)?;
         let class = self.class.reshape((1, 1, dim))?.broadcast_as((batch, 1, dim))?;
-        let tokens = Tensor::cat(&[&class, &self.patches.forward(&pixels)?], 1)?;
+        let tokens = Tensor::cat(&[&class, &patches], 1)?;
         self.first_norm.forward(&tokens.broadcast_add(&self.positions_of(h, w)?)?)
     }
 

@@ -1,7 +1,6 @@
 //! What the configuration files beside a checkpoint tell, that no shape does.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coral_core::{Error, Result};
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::config::{ClipActivation, ClipConfig};
 use super::preprocess::ClipPreprocess;
+use crate::weights::{beside, read_json};
 
 /// What `open_clip` writes.
 const OPEN_CLIP: &str = "open_clip_config.json";
@@ -18,11 +18,11 @@ impl ClipConfig {
     /// says whether one is of this network.
     pub(super) fn adopt_neighbours(&mut self, checkpoint: &Path) -> Result<bool> {
         let path = beside(checkpoint, "config.json");
-        if read(&path)?.is_some_and(|json| json["model_type"] == "clip") {
+        if read_json(&path)?.is_some_and(|json| json["model_type"] == "clip") {
             return Ok(self.adopt(&Self::from_transformers_json(&path)?, &path));
         }
         let path = beside(checkpoint, OPEN_CLIP);
-        let Some(json) = read(&path)? else { return Ok(false) };
+        let Some(json) = read_json(&path)? else { return Ok(false) };
         let told = OpenClip::of(&json).map_err(|reason| Error::format(&path, None, reason))?;
         let told = told.apply_to(self).map_err(|reason| Error::format(&path, None, reason))?;
         Ok(self.adopt(&told, &path))
@@ -113,9 +113,9 @@ impl ClipPreprocess {
     /// tells, the published ones without.
     pub(super) fn beside(checkpoint: &Path, size: u32) -> Result<Self> {
         let mut preprocess = Self::new(size);
-        let (name, json, fields) = match read(&beside(checkpoint, "preprocessor_config.json"))? {
+        let (name, json, fields) = match read_json(&beside(checkpoint, "preprocessor_config.json"))? {
             Some(json) => ("preprocessor_config.json", json, ["image_mean", "image_std"]),
-            None => match read(&beside(checkpoint, OPEN_CLIP))? {
+            None => match read_json(&beside(checkpoint, OPEN_CLIP))? {
                 Some(json) => (OPEN_CLIP, json["preprocess_cfg"].clone(), ["mean", "std"]),
                 None => return Ok(preprocess),
             },
@@ -140,20 +140,4 @@ impl ClipPreprocess {
         preprocess.validate().map_err(|error| Error::format(&path, None, error.to_string()))?;
         Ok(preprocess)
     }
-}
-
-/// A file in a checkpoint's folder.
-fn beside(checkpoint: &Path, name: &str) -> PathBuf {
-    let folder = if checkpoint.is_dir() { checkpoint } else { checkpoint.parent().unwrap_or(Path::new("")) };
-    folder.join(name)
-}
-
-/// A JSON file, if it exists.
-fn read(path: &Path) -> Result<Option<Value>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(path, error)),
-    };
-    serde_json::from_slice(&text).map(Some).map_err(|error| Error::format(path, None, error.to_string()))
 }

@@ -3,8 +3,8 @@ use candle_nn::{Init, VarBuilder};
 
 use super::config::{ClipConfig, ClipTextConfig};
 use super::names::Naming;
-use super::transformer::{Attend, Block, BlockShape, EPS, blocks, projection};
-use crate::layers::LayerNorm;
+use super::transformer::{Block, BlockShape, EPS, blocks, projection};
+use crate::layers::{Attend, LayerNorm};
 use crate::ops::{self, Derived};
 
 /// CLIP's text transformer, in which a token sees itself and earlier ones.

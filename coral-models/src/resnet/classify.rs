@@ -8,7 +8,7 @@ use coral_core::{Error, FeatureExtractor, FeatureMap, GridClassifier, ImageEncod
 
 use super::classifier::{ResNetClassifier, whole_cells};
 use super::patch_network::INFERENCE_PIXELS;
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::tensor::{tensor_to_feature_map, tensor_to_prob_map, tensor_to_rows, unit_rows};
 use crate::{PillowFilter, resize_image};
 

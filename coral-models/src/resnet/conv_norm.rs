@@ -2,7 +2,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, VarBuilder};
 
-use crate::batch_norm::{BatchNorm, Mode};
+use crate::layers::{BatchNorm, Mode};
 use crate::ops::{self, Activation, Convolution, Window};
 
 /// A convolution without bias, batch normalisation, and ReLU where asked for.

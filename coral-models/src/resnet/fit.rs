@@ -12,7 +12,7 @@ use super::classifier::{FitConfig, ResNetClassifier};
 use super::classify::resized;
 use super::labeled_cells::{LabeledCells, check_grid};
 use super::patch_network::Cells;
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::train::{
     Augmentation, BatchPlan, CrossEntropyConfig, LoaderConfig, OptimizerConfig, PlateauConfig, ScheduleConfig,
     SeafeatsLoss, TrainerConfig, batch_indices, for_each_batch, seafeats_loss, soft_cross_entropy,

@@ -4,7 +4,7 @@ use coral_core::Error;
 
 use super::config::ResNetConfig;
 use super::conv_norm::ConvNorm;
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::ops::{self, Window};
 use crate::train::STATE_PREFIXES;
 use crate::{Checkpoint, load};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ResNetConfig;
 use super::model::ResNet;
-use crate::batch_norm::Mode;
-use crate::dropout::drop_values;
 use crate::layers::Linear;
+use crate::layers::Mode;
+use crate::layers::drop_values;
 use crate::{Checkpoint, ops};
 
 /// Pixels that go through the network at a time in inference: enough for every core, little memory.

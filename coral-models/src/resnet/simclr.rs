@@ -12,8 +12,8 @@ use super::config::ResNetConfig;
 use super::files;
 use super::model::ResNet;
 use super::patch_network::LARGEST_WIDTH;
-use crate::batch_norm::Mode;
 use crate::layers::Linear;
+use crate::layers::Mode;
 use crate::train::{
     Augmentation, BatchPlan, LoaderConfig, OptimizerConfig, Trainer, TrainerConfig, batch_indices, for_each_batch,
     nt_xent, resume_alike,

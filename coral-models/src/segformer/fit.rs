@@ -8,7 +8,7 @@ use coral_core::{
 use serde::{Deserialize, Serialize};
 
 use super::segmenter::{SegFormerSegmenter, SegFormerSegmenterConfig};
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::train::{
     Augmentation, BatchPlan, ColorJitter, EarlyStoppingConfig, LoaderConfig, Monitor, OptimizerConfig, PlateauConfig,
     ScheduleConfig, SegmentationLoss, TrainerConfig, batch_indices, for_each_batch,

@@ -4,8 +4,8 @@ use coral_core::{SeededRng, Size};
 
 use super::block::weights;
 use super::config::SegFormerConfig;
-use crate::batch_norm::{BatchNorm, Mode};
-use crate::dropout::drop_values;
+use crate::layers::drop_values;
+use crate::layers::{BatchNorm, Mode};
 use crate::ops;
 use crate::resize_bilinear;
 

@@ -5,7 +5,7 @@ use coral_core::SeededRng;
 use super::config::SegFormerConfig;
 use super::encoder::Encoder;
 use super::head::DecodeHead;
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::train::STATE_PREFIXES;
 use crate::{Checkpoint, load};
 

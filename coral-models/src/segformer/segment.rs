@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::model::SegFormer;
 use super::segmenter::{SegFormerSegmenter, SegFormerSegmenterConfig};
-use crate::batch_norm::Mode;
+use crate::layers::Mode;
 use crate::ops::softmax_planes;
 use crate::tensor::{pixels_to_tensor, tensor_to_prob_map};
 use crate::{Normalization, PillowFilter, resize_bilinear, resize_image};

@@ -1,5 +1,16 @@
 //! Layers with weights, shared by the networks.
 
+mod attention;
+mod batch_norm;
+mod dropout;
+mod patches;
+
+pub(crate) use attention::{Attend, SelfAttention};
+pub(crate) use batch_norm::BatchNorm;
+pub use batch_norm::Mode;
+pub(crate) use dropout::{drop_samples, drop_values};
+pub(crate) use patches::PatchEmbedding;
+
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -31,6 +42,11 @@ impl Linear {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// Weight and bias.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [Some(&self.weight), self.bias.as_ref()].into_iter().flatten()
+    }
+
     /// The bias, where there is one.
     pub(crate) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
@@ -53,6 +69,11 @@ impl LayerNorm {
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+
+    /// Weight and bias.
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
     }
 }
 
@@ -83,6 +104,11 @@ impl FeedForward {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let ([w1, b1], [w2, b2]) = (&self.first, &self.second);
         ops::mlp(x, [w1, b1], [w2, b2], self.activation)
+    }
+
+    /// Weights and biases.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.first.iter().chain(&self.second)
     }
 }
 
