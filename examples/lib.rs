@@ -4,6 +4,7 @@
 
 mod coarse_cover;
 mod cover_table;
+pub mod drone_survey;
 mod generator_arguments;
 pub mod meadow_survey;
 mod model_file;

@@ -1,0 +1,24 @@
+//! *The point is the mask* as one resumable job: frames of an underwater survey and an orthophoto in, class maps and their
+//! scores out.
+//!
+//! [`SurveyConfig`] is the file that describes a job, [`Survey`] runs it stage by stage ([`Stages`] knows which are done).
+
+mod config;
+mod evaluation;
+mod frames;
+mod lagoon;
+mod mapping;
+mod rows_file;
+mod stages;
+mod survey;
+mod training;
+
+pub use config::{
+    CoarseConfig, EvaluationConfig, NetworkChoice, RefinementConfig, SessionConfig, SurveyConfig, TrainingConfig,
+};
+pub use evaluation::{MapScore, score_table, write_scores};
+pub use lagoon::{LagoonPlan, write_lagoon};
+pub use mapping::map_orthophoto;
+pub use rows_file::RowsFile;
+pub use stages::{Stage, Stages};
+pub use survey::{STAGES, Survey};
