@@ -47,9 +47,9 @@ pub struct RasterizeConfig {
 /// ```
 ///
 /// # References
-/// GDAL's `GDALRasterizeGeometries`: equal pixel for pixel on outlines whose positions in pixels are exact; else centres
-/// within rounding (1e-9 of a pixel) of an outline may differ. `all_touched` differs from GDAL's where an outline
-/// runs along the border of pixels.
+/// GDAL's `GDALRasterizeGeometries`, version 3.10: equal pixel for pixel on random outlines, and on outlines through
+/// centres as long as positions in pixels are exact; else a centre within rounding of an outline may differ.
+/// `all_touched` differs where an outline passes exactly through corners of pixels.
 #[derive(Debug, Clone)]
 pub struct PolygonRaster {
     grid: RasterGrid,
