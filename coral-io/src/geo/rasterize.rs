@@ -47,9 +47,9 @@ pub struct RasterizeConfig {
 /// ```
 ///
 /// # References
-/// GDAL's `GDALRasterizeGeometries`: equal pixel for pixel on outlines whose positions in pixels are exact; else centres
-/// within rounding (1e-9 of a pixel) of an outline may differ. `all_touched` differs from GDAL's where an outline
-/// runs along the border of pixels.
+/// GDAL's `GDALRasterizeGeometries`, version 3.10: equal pixel for pixel on random outlines, and on outlines through
+/// centres as long as positions in pixels are exact; else a centre within rounding of an outline may differ.
+/// `all_touched` differs where an outline passes exactly through corners of pixels.
 #[derive(Debug, Clone)]
 pub struct PolygonRaster {
     grid: RasterGrid,
@@ -201,9 +201,10 @@ fn ring_area(ring: &LineString<f64>) -> f64 {
 /// Paints the pixels whose inside a line passes through.
 fn touch(line: Line<f64>, window: Rect, paint: &mut impl FnMut(i64, i64, i64)) {
     let (low, high) = if line.start.y <= line.end.y { (line.start, line.end) } else { (line.end, line.start) };
-    let top = i64::from(window.y);
-    let first = (low.y.floor() as i64).max(top);
-    let last = (high.y.ceil() as i64).max(first.saturating_add(1)).min(top + i64::from(window.height));
+    let (top, highest) = (i64::from(window.y), low.y.floor() as i64);
+    // A level line between two borders has a row, too.
+    let last = (high.y.ceil() as i64).max(highest.saturating_add(1)).min(top + i64::from(window.height));
+    let first = highest.max(top);
     for row in first..last {
         let (above, below) = (row as f64, row as f64 + 1.0);
         // A line along the border between two rows passes through neither.

@@ -9,6 +9,7 @@ use coral_core::{Error, Result, Size};
 
 use crate::text::{decode_utf8, decode_windows, first_byte, read_bytes};
 
+#[cfg(feature = "geo")]
 pub(crate) use table::file_name;
 pub use table::{NamedPoint, PointTable};
 pub use write::write_points;

@@ -67,7 +67,8 @@ impl Furniture<'_> {
         for v in top..(top + 4 * self.scale).min(picture.height()) {
             for u in left..((x + length).round() as u32).min(picture.width()) {
                 let edge = v < top + self.scale || f64::from(v) >= y + height - f64::from(self.scale);
-                let dark = edge || (4.0 * (f64::from(u) + 0.5 - x) / length) as u32 % 2 == 0;
+                let quarter = (4.0 * (f64::from(u) + 0.5 - x) / length) as u32;
+                let dark = edge || quarter.is_multiple_of(2);
                 picture.put_pixel(u, v, Rgb(if dark { INK } else { [255; 3] }));
             }
         }

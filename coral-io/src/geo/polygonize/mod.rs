@@ -57,7 +57,8 @@ pub struct PolygonizeConfig {
 /// ```
 ///
 /// # References
-/// GDAL's `GDALPolygonize`: the same polygons in another order.
+/// GDAL's `GDALPolygonize`, version 3.10: the same polygons in another order; with [`PolygonizeConfig::diagonals`], whose
+/// outlines touch themselves there, the same areas.
 pub fn polygonize(
     labels: &dyn LabelRaster,
     grid: &RasterGrid,

@@ -85,8 +85,8 @@ impl ClassPolygons {
         Ok(Self { unlocated, ..polygons })
     }
 
-    /// These polygons, once their rings are checked: finite coordinates, at least four positions in each ring, and degrees
-    /// that are such in [`Crs::WGS84`]. Rings may still cross themselves: see [`validate`](Self::validate).
+    /// These polygons, once their rings are checked: coordinates of 0 or 1e-100 to 1e100, at least four positions in each ring,
+    /// and degrees that are such in [`Crs::WGS84`]. Rings may still cross themselves: see [`validate`](Self::validate).
     ///
     /// # Errors
     /// [`Error::InvalidInput`] naming the polygon and what is wrong with it.

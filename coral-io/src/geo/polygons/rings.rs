@@ -1,6 +1,9 @@
 use coral_core::Crs;
 use geo::{LineString, MultiPolygon, Polygon};
 
+/// What coordinates may be besides 0: tests of where positions lie are exact while products neither vanish nor overflow.
+const MAGNITUDES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
+
 /// What makes the coordinates of a polygon unusable, if anything does.
 pub(super) fn problem(geometry: &MultiPolygon<f64>, crs: Crs) -> Option<String> {
     if geometry.0.is_empty() {
@@ -23,6 +26,10 @@ fn ring_problem(ring: &LineString<f64>, crs: Crs) -> Option<String> {
     }
     if !ring.is_closed() {
         return Some("a ring is not closed: its last position must be its first".into());
+    }
+    let unusable = |value: f64| value != 0.0 && !MAGNITUDES.contains(&value.abs());
+    if let Some(at) = ring.0.iter().find(|at| unusable(at.x) || unusable(at.y)) {
+        return Some(format!("expected coordinates of 1e-100 to 1e100, found ({}, {})", at.x, at.y));
     }
     let beyond = |at: &&geo::Coord<f64>| at.x.abs() > 180.0 || at.y.abs() > 90.0;
     if crs == Crs::WGS84

@@ -60,6 +60,7 @@ fn bad_geojson_says_what_is_wrong() {
         ("[]", "a polygon has no ring"),
         ("[[[317356,7665590],[317368,7665590],[317368,7665597],[317356,7665590]]]", "no longitude and latitude"),
         ("[[[1e999,0],[2,0],[2,2],[1e999,0]]]", "not a GeoJSON text"),
+        ("[[[0,0],[2,0],[2,1e-320],[0,0]]]", "expected coordinates of 1e-100 to 1e100"),
         ("[[[NaN,0],[2,0],[2,2],[NaN,0]]]", "not a GeoJSON text"),
     ] {
         let error = error_of(&geometry("Polygon", coordinates));
