@@ -69,9 +69,9 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
     Err(Error::input(what, reason))
 }
 
-/// A north-up grid in `to` over `grid`, with square pixels of `resolution`, or, without one, of about the size of `grid`'s
-/// pixels; `grid` itself when nothing has to change. With a resolution it holds all of `grid`, without one all but a
-/// part of a pixel.
+/// A north-up grid in `to` over `grid`, with square pixels of `resolution`, or, without one, of about the size of
+/// `grid`'s pixels; `grid` itself when nothing has to change. With a resolution it holds all of `grid`, without one
+/// all but a part of a pixel.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] for an unknown system or a resolution that is not positive; [`Error::InvalidInput`] when
@@ -88,7 +88,8 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
 /// ```
 ///
 /// # References
-/// Without a resolution the same grids as GDAL's `GDALSuggestedWarpOutput2` and rasterio's `calculate_default_transform`.
+/// Without a resolution the same grids as GDAL's `GDALSuggestedWarpOutput2` and rasterio's
+/// `calculate_default_transform`.
 pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Result<RasterGrid> {
     grid.validate()?;
     if to == grid.crs && resolution.is_none() && grid.transform.is_north_up() {
