@@ -83,7 +83,7 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
 /// let transform = GeoTransform::north_up(500_000.0, 7_650_000.0, 0.5, 0.5);
 /// let grid = RasterGrid { size: Size { width: 80, height: 60 }, transform, crs: Crs::utm(40, true)? };
 /// let degrees = coral_io::geo::suggested_grid(&grid, Crs::WGS84, None)?;
-/// assert_eq!((degrees.crs, degrees.size), (Crs::WGS84, Size { width: 81, height: 58 }));
+/// assert_eq!((degrees.crs, degrees.size), (Crs::WGS84, Size { width: 82, height: 58 }));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 ///
