@@ -242,6 +242,38 @@ fn small_files() -> Vec<Vec<u8>> {
     files
 }
 
+#[test]
+fn sizes_that_lie_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tif");
+    let layout = TiffLayout { compression: TiffCompression::Deflate, blocks: TiffBlocks::Strips(30) };
+    write_labels(&path, grid(20, 30, 32740), &LabelMap::zeros((30, 20)), layout);
+    let honest = std::fs::read(&path).unwrap();
+    let number = |at: usize| u32::from_le_bytes(honest[at..at + 4].try_into().unwrap());
+    let directory = number(4) as usize;
+    let entries = usize::from(u16::from_le_bytes([honest[directory], honest[directory + 1]]));
+    // Width, height, rows of a strip, and all three.
+    for tags in [&[256][..], &[257], &[278], &[256, 257, 278]] {
+        let mut lie = honest.clone();
+        for entry in (0..entries).map(|entry| directory + 2 + entry * 12) {
+            if tags.contains(&u16::from_le_bytes([lie[entry], lie[entry + 1]])) {
+                // A LONG, one of it, of 2³¹ - 1.
+                lie[entry + 2..entry + 12].copy_from_slice(&[4, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]);
+            }
+        }
+        std::fs::write(&path, lie).unwrap();
+        let whole =
+            |tiff: &GeoTiff| tiff.read(Rect { x: 0, y: 0, width: 20, height: 30 }).map(|samples| samples.to_f64());
+        match GeoTiff::open(&path).and_then(|tiff| whole(&tiff)) {
+            // More rows in a strip than in the raster are no lie.
+            Ok(values) => assert!(tags == [278] && values.iter().all(|&value| value == 0.0), "{tags:?}"),
+            Err(error) => assert!(matches!(error, Error::Format { .. }), "{tags:?}: {error}"),
+        }
+    }
+    std::fs::write(&path, &honest[..honest.len() - 40]).unwrap();
+    assert!(GeoTiff::open(&path).is_err());
+}
+
 /// Opens and reads a file in every way; what comes does not matter, but that it comes.
 fn read_everything(path: &Path) {
     let options = GeoTiffOptions { crs: None, cache_bytes: 1 << 20, window_bytes: 1 << 22 };

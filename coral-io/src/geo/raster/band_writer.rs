@@ -7,11 +7,12 @@ use tiff_reader::constants::{PlanarConfiguration, Predictor};
 use super::gdal_metadata::GdalMetadata;
 use super::writer::{FileBlockWriter, RasterTags, TiffLayout, image_of};
 
-/// Writes a GeoTIFF of numbers in several bands, such as a probability for each class, from the top row to the bottom row.
+/// Writes a GeoTIFF of numbers in several bands, such as a probability for each class, from the top row to the bottom
+/// row.
 ///
-/// The no-data value is NaN; the bands have names. Memory: one row of blocks of all bands. BigTIFF is chosen when the file
-/// needs it. The file appears when [`finish`](BandWriter::finish) succeeds; until then, and when the writer is dropped,
-/// there is none.
+/// The no-data value is NaN; the bands have names. Memory: one row of blocks of all bands. BigTIFF is chosen when the
+/// file needs it. The file appears when [`finish`](BandWriter::finish) succeeds; until then, and when the writer is
+/// dropped, there is none.
 ///
 /// # Examples
 /// ```
@@ -40,8 +41,8 @@ impl BandWriter {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for a grid without pixels or place, or a system that a GeoTIFF cannot name;
-    /// [`Error::InvalidParameter`] for no band, more than 65535, or a bad layout; [`Error::Io`] when the folder cannot be
-    /// written.
+    /// [`Error::InvalidParameter`] for no band, more than 65535, or a bad layout; [`Error::Io`] when the folder
+    /// cannot be written.
     pub fn create(path: impl AsRef<Path>, grid: RasterGrid, bands: &[&str], layout: TiffLayout) -> Result<Self> {
         let count = u16::try_from(bands.len()).ok().filter(|&count| count > 0);
         let count = count
@@ -56,7 +57,8 @@ impl BandWriter {
     /// Takes the next n rows, B×n×W.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other bands, another width or too many rows; [`Error::Io`] when they cannot be stored.
+    /// [`Error::ShapeMismatch`] for other bands, another width or too many rows; [`Error::Io`] when they cannot be
+    /// stored.
     pub fn write_rows(&mut self, rows: ArrayView3<'_, f32>) -> Result<()> {
         self.blocks.write(rows)
     }

@@ -10,7 +10,8 @@ use super::samples::SampleType;
 /// A GeoTIFF of class ids, read by windows.
 ///
 /// Values are class ids as they are stored. The file's own no-data value and the ones that the caller names become
-/// [`UNLABELED`], and so do pixels whose alpha or mask is 0; 255 means [`UNLABELED`] in any case. The places in a palette are the ids.
+/// [`UNLABELED`], and so do pixels whose alpha or mask is 0; 255 means [`UNLABELED`] in any case. The places in a
+/// palette are the ids.
 #[derive(Debug, Clone)]
 pub struct LabelGeoTiff {
     tiff: GeoTiff,
@@ -22,7 +23,7 @@ impl LabelGeoTiff {
     /// Opens a map; values among `no_data` are no classes either.
     ///
     /// # Errors
-    /// As [`GeoTiff::open`], and [`Error::Format`] when there is more than one band besides alpha or values are fractions.
+    /// As [`GeoTiff::open`] and [`LabelGeoTiff::new`].
     pub fn open(path: impl AsRef<Path>, no_data: &[ClassId]) -> Result<Self> {
         Self::new(GeoTiff::open(path)?, no_data)
     }
@@ -30,7 +31,8 @@ impl LabelGeoTiff {
     /// Takes an open file for a map; values among `no_data` are no classes either.
     ///
     /// # Errors
-    /// [`Error::Format`] when there is more than one band besides alpha or values are fractions.
+    /// [`Error::Format`](coral_core::Error::Format) when there is more than one band besides alpha, or values are
+    /// fractions.
     pub fn new(tiff: GeoTiff, no_data: &[ClassId]) -> Result<Self> {
         let metadata = tiff.metadata();
         let bands = metadata.bands - usize::from(metadata.alpha.is_some());

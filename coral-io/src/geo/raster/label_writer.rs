@@ -9,12 +9,13 @@ use super::writer::{FileBlockWriter, RasterTags, TiffLayout, image_of};
 
 /// Writes a GeoTIFF of class ids from the top row to the bottom row, in the memory of one row of blocks.
 ///
-/// 255 is the no-data value. With a class set, the ids are places in its palette, and the classes' names are band metadata
-/// `CLASS_0`, `CLASS_1`, … in GDAL's tag 42112. GDAL gives them as metadata of the band; its *category names* have no place in
-/// a TIFF file, GDAL itself keeps them in a second file. BigTIFF is chosen when the file needs it.
+/// 255 is the no-data value. With a class set, the ids are places in its palette, and the classes' names are band
+/// metadata `CLASS_0`, `CLASS_1`, … in GDAL's tag 42112. GDAL gives them as metadata of the band; its *category
+/// names* have no place in a TIFF file, GDAL itself keeps them in a second file. BigTIFF is chosen when the file
+/// needs it.
 ///
-/// The file appears when [`finish`](LabelGeoTiffWriter::finish) succeeds; until then, and when the writer is dropped, there
-/// is none.
+/// The file appears when [`finish`](LabelGeoTiffWriter::finish) succeeds; until then, and when the writer is dropped,
+/// there is none.
 ///
 /// # Examples
 /// See [`geo`](crate::geo).

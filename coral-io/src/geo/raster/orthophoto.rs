@@ -14,15 +14,15 @@ pub struct OrthophotoConfig {
     /// The values that become 0 and 255; between them linear, beyond them cut off. Bytes are taken as they are without;
     /// for any other values the range has to be given.
     pub range: Option<(f64, f64)>,
-    /// Which bands are red, green and blue, counted from 0. Without, they are the first three of a colour picture or of a
-    /// file with three bands, and the one band of a grey file.
+    /// Which bands are red, green and blue, counted from 0. Without, they are the first three of a colour picture or
+    /// of a file with three bands, and the one band of a grey file.
     pub bands: Option<[usize; 3]>,
 }
 
 /// A GeoTIFF of an orthophoto, read by windows as RGB.
 ///
-/// A pixel holds data unless its alpha or mask is 0, a value is NaN, or all its colour bands have the file's no-data value. Palettes
-/// are looked up; one band of grey is repeated.
+/// A pixel holds data unless its alpha or mask is 0, a value is NaN, or all its colour bands have the file's no-data
+/// value. Palettes are looked up; one band of grey is repeated.
 #[derive(Debug, Clone)]
 pub struct Orthophoto {
     tiff: GeoTiff,
@@ -42,8 +42,8 @@ impl Orthophoto {
     /// Takes an open file for a picture.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] when the range is needed and missing, or not ascending, or a band does not exist, or it
-    /// is not known which bands are colours.
+    /// [`Error::InvalidParameter`] when the range is needed and missing, or not ascending, or a band does not exist,
+    /// or it is not known which bands are colours.
     pub fn new(tiff: GeoTiff, config: OrthophotoConfig) -> Result<Self> {
         let metadata = tiff.metadata();
         let file = tiff.path().display();

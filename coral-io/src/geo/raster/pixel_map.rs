@@ -111,8 +111,7 @@ fn source_of(positions: &Array2<Position>, size: Size) -> Option<Rect> {
     });
     let [left, top, right, bottom] = reach?;
     let (x, y) = (left.saturating_sub(1), top.saturating_sub(1));
-    // The last pixel is below 2³² - 1, so one more is none too many.
-    let (right, bottom) = ((right + 2).min(size.width), (bottom + 2).min(size.height));
+    let (right, bottom) = (right.saturating_add(2).min(size.width), bottom.saturating_add(2).min(size.height));
     Some(Rect { x, y, width: right - x, height: bottom - y })
 }
 

@@ -6,10 +6,10 @@ use proj4rs::transform::transform;
 
 /// Positions from one coordinate reference system to another.
 ///
-/// Known are UTM on WGS 84 (EPSG:32601–32660 and 32701–32760), longitude and latitude on WGS 84 (4326), Web Mercator (3857),
-/// and the systems of RGR92 (4627, 2975: La Réunion), ETRS89 (4258, 25828–25838) and RGF93 (2154), which are taken for equal
-/// to WGS 84, as PROJ takes them: they are within a metre of it. x is the easting or the longitude in degrees, y the northing
-/// or the latitude.
+/// Known are UTM on WGS 84 (EPSG:32601–32660 and 32701–32760), longitude and latitude on WGS 84 (4326), Web Mercator
+/// (3857), and the systems of RGR92 (4627, 2975: La Réunion), ETRS89 (4258, 25828–25838) and RGF93 (2154), which are
+/// taken for equal to WGS 84, as PROJ takes them: they are within a metre of it. x is the easting or the longitude in
+/// degrees, y the northing or the latitude.
 ///
 /// # Examples
 /// ```

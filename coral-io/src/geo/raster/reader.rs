@@ -31,8 +31,8 @@ impl Default for GeoTiffOptions {
 
 /// A georeferenced TIFF on disk, read by windows.
 ///
-/// Strips and tiles, band- and pixel-interleaved, classic and BigTIFF; without compression or LZW, Deflate, PackBits, ZSTD,
-/// JPEG or LERC. Only the strips or tiles that a window touches are read. Any number of threads may read.
+/// Strips and tiles, band- and pixel-interleaved, classic and BigTIFF; without compression or LZW, Deflate, PackBits,
+/// ZSTD, JPEG or LERC. Only the strips or tiles that a window touches are read. Any number of threads may read.
 ///
 /// # Examples
 /// ```
@@ -67,8 +67,8 @@ impl GeoTiff {
     /// Opens a file and reads what it says about its first image.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is damaged, or does not say where its pixels
-    /// lie or in which coordinate reference system, or names one without EPSG number.
+    /// [`Error::Io`] when the file cannot be opened; [`Error::Format`] when it is damaged, or does not say where its
+    /// pixels lie or in which coordinate reference system, or names one without EPSG number.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, GeoTiffOptions::default())
     }
@@ -156,11 +156,12 @@ impl GeoTiff {
         self.metadata.grid
     }
 
-    /// The values of `window`, B×H×W, as they are stored: no-data values and alpha included, palette places not looked up.
+    /// The values of `window`, B×H×W, as they are stored: no-data values and alpha included, palette places not
+    /// looked up.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for a window without pixels or beyond the raster; [`Error::Io`] or [`Error::Format`] when
-    /// the file cannot be read or is damaged there.
+    /// [`Error::InvalidInput`] for a window without pixels or beyond the raster; [`Error::Io`] or [`Error::Format`]
+    /// when the file cannot be read or is damaged there.
     pub fn read(&self, window: Rect) -> Result<Samples> {
         Ok(match self.metadata.sample_type {
             SampleType::U8 => Samples::U8(self.bands(window)?),
@@ -269,14 +270,8 @@ const LARGEST_RATIO: u64 = 40_000;
 
 /// Refuses blocks that the file cannot hold, before memory is asked for them.
 fn expect_block_in_file(path: &Path, file: &TiffFile, metadata: &GeoTiffMetadata) -> Result<()> {
-    let sample_bytes = match metadata.sample_type {
-        SampleType::U8 | SampleType::I8 => 1,
-        SampleType::U16 | SampleType::I16 => 2,
-        SampleType::U32 | SampleType::I32 | SampleType::F32 => 4,
-        SampleType::F64 => 8,
-    };
     let Size { width, height } = metadata.block;
-    let bytes = u128::from(width) * u128::from(height) * sample_bytes;
+    let bytes = u128::from(width) * u128::from(height) * metadata.sample_type.bytes();
     let stored = file.source().len();
     if bytes == 0 || bytes > u128::from(stored) * u128::from(LARGEST_RATIO) {
         let reason = format!("blocks of {width}x{height} pixels cannot be in a file of {stored} bytes");

@@ -69,9 +69,9 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
     Err(Error::input(what, reason))
 }
 
-/// A north-up grid in `to` over `grid`, with square pixels of `resolution`, or, without one, of about the size of `grid`'s
-/// pixels; `grid` itself when nothing has to change. With a resolution it holds all of `grid`, without one all but a
-/// part of a pixel.
+/// A north-up grid in `to` over `grid`, with square pixels of `resolution`, or, without one, of about the size of
+/// `grid`'s pixels; `grid` itself when nothing has to change. With a resolution it holds all of `grid`, without one
+/// all but a part of a pixel.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] for an unknown system or a resolution that is not positive; [`Error::InvalidInput`] when
@@ -83,12 +83,13 @@ pub fn expect_overlap(what: &str, grid: &RasterGrid, other: &RasterGrid) -> Resu
 /// let transform = GeoTransform::north_up(500_000.0, 7_650_000.0, 0.5, 0.5);
 /// let grid = RasterGrid { size: Size { width: 80, height: 60 }, transform, crs: Crs::utm(40, true)? };
 /// let degrees = coral_io::geo::suggested_grid(&grid, Crs::WGS84, None)?;
-/// assert_eq!((degrees.crs, degrees.size), (Crs::WGS84, Size { width: 81, height: 58 }));
+/// assert_eq!((degrees.crs, degrees.size), (Crs::WGS84, Size { width: 82, height: 58 }));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
 ///
 /// # References
-/// Without a resolution the same grids as GDAL's `GDALSuggestedWarpOutput2` and rasterio's `calculate_default_transform`.
+/// Without a resolution the same grids as GDAL's `GDALSuggestedWarpOutput2` and rasterio's
+/// `calculate_default_transform`.
 pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Result<RasterGrid> {
     grid.validate()?;
     if to == grid.crs && resolution.is_none() && grid.transform.is_north_up() {

@@ -11,16 +11,16 @@ use super::regrid::{expect_overlap, expect_same_crs};
 pub enum Resampling {
     /// That of the pixel which holds the position.
     Nearest,
-    /// The mean of the four pixels around, by their nearness. Pixels without data do not count, and where the pixel that
-    /// holds the position has no data there is none.
+    /// The mean of the four pixels around, by their nearness. Pixels without data do not count, and where the pixel
+    /// that holds the position has no data there is none.
     Bilinear,
 }
 
 /// A raster seen on the pixels of another grid, read by windows.
 ///
-/// Only the part of the source under a window is read, in pieces that fit into memory. Pixels beyond the source hold no
-/// data. Labels are always taken from the nearest pixel. Between coordinate reference systems, positions are right to 0.01
-/// source pixels.
+/// Only the part of the source under a window is read, in pieces that fit into memory. Pixels beyond the source hold
+/// no data. Labels are always taken from the nearest pixel. Between coordinate reference systems, positions are right
+/// to 0.01 source pixels.
 ///
 /// # Examples
 /// ```
@@ -47,8 +47,8 @@ impl<R> Resampled<R> {
     /// `source`, whose pixels lie on `from`, on the pixels of `to` in the same coordinate reference system.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the systems differ, the rasters do not meet, or one has
-    /// no pixels or no place.
+    /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the systems differ, the rasters do not meet, or
+    /// one has no pixels or no place.
     pub fn new(source: R, from: RasterGrid, to: RasterGrid, method: Resampling) -> Result<Self> {
         expect_same_crs("target grid", from.crs, to.crs)?;
         Self::reprojected(source, from, to, method)
@@ -58,7 +58,8 @@ impl<R> Resampled<R> {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) for an unknown system;
-    /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the rasters do not meet or one has no pixels or no place.
+    /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the rasters do not meet or one has no pixels or
+    /// no place.
     pub fn reprojected(source: R, from: RasterGrid, to: RasterGrid, method: Resampling) -> Result<Self> {
         from.validate()?;
         to.validate()?;
@@ -75,8 +76,8 @@ impl<R> Resampled<R> {
         self.map.from.size.expect("source raster", size)
     }
 
-    /// Four source pixels with data and their weights, which sum to 1; `None` beyond the source or where there is no data
-    /// by `valid`.
+    /// Four source pixels with data and their weights, which sum to 1; `None` beyond the source or where there is no
+    /// data by `valid`.
     fn weights(&self, position: Position, valid: impl Fn(u32, u32) -> bool) -> Option<[(u32, u32, f64); 4]> {
         let size = self.map.from.size;
         let (x, y) = nearest(position, size).filter(|&(x, y)| valid(x, y))?;

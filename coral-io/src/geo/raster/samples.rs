@@ -40,6 +40,16 @@ impl SampleType {
         })
     }
 
+    /// Bytes of one value.
+    pub(super) fn bytes(self) -> u128 {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
     /// Whether values are whole numbers.
     pub fn is_integer(self) -> bool {
         !matches!(self, Self::F32 | Self::F64)

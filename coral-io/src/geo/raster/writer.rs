@@ -77,8 +77,8 @@ pub(super) struct RasterTags {
 
 /// Writes the blocks of a raster from the top row to the bottom row.
 ///
-/// Rows come as planes × n × values: one plane whose rows hold the values of all bands of a pixel together, or a plane for
-/// each band.
+/// Rows come as planes × n × values: one plane whose rows hold the values of all bands of a pixel together, or a
+/// plane for each band.
 pub(super) struct BlockWriter<T, W: Write + Seek> {
     path: PathBuf,
     tiff: TiffWriter<W>,
@@ -137,8 +137,7 @@ impl<T: TiffWriteSample + Default, W: Write + Seek + Sync> BlockWriter<T, W> {
         }
         let together = usize::from(image.block_samples_per_pixel());
         let blocks = image.checked_block_count().map_err(|error| failed(path, error))?;
-        let down = grid.size.height.div_ceil(block.height) as usize;
-        let across = if tiled { grid.size.width.div_ceil(block.width) as usize } else { 1 };
+        let (across, down) = counts(grid.size, block);
         let encoding = BlockEncodingOptions {
             byte_order: ByteOrder::LittleEndian,
             compression,
@@ -197,8 +196,7 @@ impl<T: TiffWriteSample + Default, W: Write + Seek + Sync> BlockWriter<T, W> {
     }
 
     fn store_block_row(&mut self) -> Result<()> {
-        let across = if self.tiled { self.size.width.div_ceil(self.block.width) as usize } else { 1 };
-        let down = self.size.height.div_ceil(self.block.height) as usize;
+        let (across, down) = counts(self.size, self.block);
         let row = self.stored / self.block.height as usize;
         let planes = self.rows.dim().0;
         let places: Vec<_> = (0..planes).flat_map(|plane| (0..across).map(move |column| (plane, column))).collect();
@@ -247,6 +245,11 @@ impl<T, W: Write + Seek> fmt::Debug for BlockWriter<T, W> {
             .field("stored", &stored)
             .finish_non_exhaustive()
     }
+}
+
+/// Blocks in a row of blocks, and rows of blocks.
+fn counts(size: Size, block: Size) -> (usize, usize) {
+    (size.width.div_ceil(block.width) as usize, size.height.div_ceil(block.height) as usize)
 }
 
 /// What the encoder says about a file, as the crates' error.
