@@ -97,9 +97,9 @@ impl SyntheticLagoon {
         let reef = self.reef(p) - self.shore;
         let plain = |class| Cover { class, rim: 0.0 };
 
-        let plate = cells(p.scale(1.0 / 3.2), self.seed.wrapping_add(21));
-        let radius = 0.24 + 0.2 * unit(plate.id, 0);
-        if plate.nearest < radius && unit(plate.id, 1) < 0.55 * smoothstep(-0.22, 0.12, reef) {
+        let plate = cells(p.scale(1.0 / 5.0), self.seed.wrapping_add(21));
+        let radius = 0.3 + 0.18 * unit(plate.id, 0);
+        if plate.nearest < radius && unit(plate.id, 1) < 0.5 * smoothstep(-0.22, 0.12, reef) {
             return Cover { class: TABULAR, rim: plate.nearest / radius };
         }
         if reef < 0.0 {

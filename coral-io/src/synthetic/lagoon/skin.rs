@@ -58,7 +58,7 @@ impl Skin {
         };
         let (base, relief): (Color, f32) = match cover.class {
             BRANCHED => ([0.47, 0.38, 0.25], 0.30 * at(2.4, 5, 71) + 0.34 * self.twigs(p)),
-            TABULAR => ([0.56, 0.49, 0.33], 0.10 * at(5.0, 3, 72) + 0.34 * smoothstep(0.7, 1.0, cover.rim) - 0.12),
+            TABULAR => ([0.62, 0.54, 0.38], 0.10 * at(5.0, 3, 72) + 0.24 * smoothstep(0.7, 1.0, cover.rim) - 0.02),
             MASSIVE => ([0.40, 0.45, 0.27], 0.26 * at(0.9, 2, 73) + 0.10 * at(9.0, 2, 74)),
             SUB_MASSIVE => ([0.39, 0.32, 0.35], 0.20 * at(3.6, 2, 75) + 0.22 * self.knobs(p)),
             _ => ([0.72, 0.68, 0.55], 0.08 * at(0.6, 3, 76) + 0.10 * self.ripples(p)),
