@@ -25,19 +25,23 @@ fn drawn() -> &'static Path {
     static DRAWN: OnceLock<TempDir> = OnceLock::new();
     let draw = || {
         let folder = tempfile::tempdir().unwrap();
-        let size = Size { width: 192, height: 160 };
-        let plan = LagoonPlan {
-            lagoon: SyntheticLagoonConfig { size, zone_m: 6.0, ..Default::default() },
-            survey: LagoonSurvey { margin_m: 1.0, ..Default::default() },
-            labeled_frames: 40,
-            zones: (vec![(70, 70)], 20),
-            epochs: 2,
-            ..LagoonPlan::small(1)
-        };
-        write_lagoon(&plan, folder.path()).unwrap();
+        draw_into(folder.path());
         folder
     };
     DRAWN.get_or_init(draw).path()
+}
+
+fn draw_into(folder: &Path) {
+    let size = Size { width: 192, height: 160 };
+    let plan = LagoonPlan {
+        lagoon: SyntheticLagoonConfig { size, zone_m: 6.0, ..Default::default() },
+        survey: LagoonSurvey { margin_m: 1.0, ..Default::default() },
+        labeled_frames: 40,
+        zones: (vec![(70, 70)], 20),
+        epochs: 2,
+        ..LagoonPlan::small(1)
+    };
+    write_lagoon(&plan, folder).unwrap();
 }
 
 /// A run to the end, made once.
@@ -217,6 +221,8 @@ fn a_run_writes_all_files_and_the_next_does_nothing() {
     for file in files {
         assert!(!job.bytes(file).is_empty(), "{file}");
     }
+    // The survey drawn again is the same.
+    draw_into(job.folder.path());
     assert!(job.run().is_empty());
     // Nothing is left of what was on the way.
     assert_eq!(job.found("").len(), files.len() + 1, "{:?}", job.found(""));
@@ -323,6 +329,15 @@ fn a_killed_training_goes_on_to_the_same_weights() {
     let other = Job { config: SurveyConfig { seed: 5, ..other.config }, ..other };
     other.stage("first_model");
     assert!(other.bytes("first.safetensors") != weights && other.found("training.safetensors").is_empty());
+}
+
+#[test]
+fn a_training_that_runs_away_is_no_result() {
+    let mut job = Job::done();
+    job.config.training.fit.trainer.learning_rate = 1e30;
+    let text = job.refuse(&["first_model"]);
+    assert!(text.contains("NaN") || text.contains("inf"), "{text}");
+    assert!(job.found("best.safetensors").is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::Job;
 
 #[test]
 fn scores_compare_with_the_annotation() {
-    let job = Job::new();
+    let mut job = Job::new();
     fs::create_dir(job.at("out")).unwrap();
     let (grid, classes) = (job.grid(), SyntheticLagoonConfig::class_set());
     let polygons = read_polygons(job.at("annotation.geojson")).unwrap();
@@ -39,6 +39,13 @@ fn scores_compare_with_the_annotation() {
     // The published means leave out the classes that the constant map misses.
     let means = |published| scores[3].summary(published)[2].unwrap();
     assert!((means(true) - share).abs() < 1e-12 && means(false) <= share / 2.0 + 1e-12, "{}", means(false));
+    // The annotation as a GeoTIFF that counts from 1 and has 0 for nothing.
+    job.write_map("truth.tif", &truth.mapv(|label| label.wrapping_add(1)));
+    let truth = job.at("out/truth.tif");
+    let evaluation = job.config.evaluation.as_mut().unwrap();
+    (evaluation.truth, evaluation.first_id) = (truth, 1);
+    let again = job.survey().scores().unwrap();
+    assert!(again.iter().zip(&scores).all(|(a, b)| a.matrix == b.matrix));
     let table = score_table(&scores, &classes, true);
     assert!(table.contains("means leave out classes that score 0") && table.contains("100.0"), "{table}");
 }
@@ -48,9 +55,14 @@ fn scores_need_a_map_of_the_same_place() {
     let job = Job::new();
     fs::create_dir(job.at("out")).unwrap();
     job.write_map("second.tif", &LabelMap::zeros(job.grid().size.shape()));
-    // The map stays where the orthophoto was; zones and annotation go with it.
-    let GeoTransform { x, y, column, row } = job.grid().transform;
-    job.lay(GeoTransform { x: x + 5000.0, y, column, row });
+    let here = job.grid().transform;
+    let elsewhere = GeoTransform { x: here.x + 5000.0, ..here };
+    // Zones and annotation stay where they are.
+    job.lay(elsewhere);
     let text = job.survey().scores().unwrap_err().to_string();
     assert!(text.contains("zones.geojson") && text.contains("outside of the raster"), "{text}");
+    job.write_map("second.tif", &LabelMap::zeros(job.grid().size.shape()));
+    job.lay(here);
+    let text = job.survey().scores().unwrap_err().to_string();
+    assert!(text.contains("`second model`: the map cannot be compared"), "{text}");
 }
