@@ -56,9 +56,8 @@ impl Folder {
         let mut words: Vec<String> = Vec::new();
         for word in flags.split_whitespace().map(|word| word.replace('@', &place)) {
             // A flag that is given again replaces the earlier one.
-            match words.iter().position(|earlier| word.starts_with("--") && *earlier == word) {
-                Some(at) => drop(words.drain(at..at + 2)),
-                None => {}
+            if let Some(at) = words.iter().position(|earlier| word.starts_with("--") && *earlier == word) {
+                words.drain(at..at + 2);
             }
             words.push(word);
         }
