@@ -12,14 +12,15 @@
 //! settings and inputs have not changed; a killed run goes on where it was.
 //!
 //! Writes to `out/drone_map/`: a raster per session, `coarse.tif`, the models (`first.safetensors`, `second.safetensors`),
-//! their maps (`first.tif`, `refined.tif`, `second.tif`), `scores.csv`, `confusion.png`, `map.png` and `map.geojson`.
+//! their maps (`first.tif`, `refined.tif`, `second.tif`), `scores.csv` and `scores.txt`, `confusion.png`, `map.png` and
+//! `map.geojson`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use coral_core::Result;
-use coral_examples::drone_survey::{LagoonPlan, Survey, SurveyConfig, score_table, write_lagoon};
+use coral_core::{Error, Result};
+use coral_examples::drone_survey::{LagoonPlan, Survey, SurveyConfig, write_lagoon};
 use coral_examples::{Bar, finish, make_folder};
 
 /// Maps an orthophoto by what a boat's frames show.
@@ -55,13 +56,18 @@ fn run(arguments: &Arguments) -> Result<String> {
         }
     };
     let config = SurveyConfig::read(&path)?;
-    let published = config.evaluation.as_ref().is_some_and(|evaluation| evaluation.published_means);
-    let (scored, classes) = (config.evaluation.is_some(), config.class_set()?);
+    let scored = config.evaluation.is_some();
     let survey = Survey::new(config, &arguments.out)?;
     survey.run(arguments.stage.as_deref(), &Bar::new(), &|line| eprintln!("{line}"))?;
     let place = arguments.out.display();
     if !scored || arguments.stage.as_deref().is_some_and(|stage| stage != "evaluate") {
         return Ok(format!("results are in {place}"));
     }
-    Ok(format!("{}\nmaps and pictures are in {place}", score_table(&survey.scores()?, &classes, published)))
+    let path = survey.file("scores.txt");
+    let table = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
+    Ok(format!("{table}\nmaps and pictures are in {place}"))
 }
+
+#[cfg(test)]
+#[path = "tests/drone_map.rs"]
+mod tests;

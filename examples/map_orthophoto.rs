@@ -12,13 +12,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use coral_core::{Crs, Error, LabelRaster, Rect, Result, Size};
-use coral_examples::drone_survey::{Stage, map_orthophoto};
+use coral_core::{Class, ClassSet, Error, LabelRaster, Rect, Result, Size, UNLABELED};
+use coral_examples::drone_survey::{Mapping, Stage, pixel_square_metres, write_regions};
 use coral_examples::{Bar, finish};
-use coral_io::geo::{
-    GeoJsonCrs, LabelGeoTiff, MapPicture, MapPictureConfig, Orthophoto, PolygonizeConfig, Projection, polygonize,
-    write_geojson,
-};
+use coral_io::geo::{LabelGeoTiff, MapPicture, MapPictureConfig, Orthophoto};
 use coral_models::SegFormerSegmenter;
 use coral_models::candle_core::Device;
 use coral_weak::{Fusion, RasterMapConfig};
@@ -37,10 +34,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Side of the tiles in pixels, best that of the training.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     tile: u32,
     /// From one tile to the next; half a tile when left out.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     stride: Option<u32>,
     /// Overlapping tiles vote, instead of averaging their logits.
     #[arg(long)]
@@ -61,6 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
+    expect_apart(arguments)?;
     if arguments.out.exists() && !arguments.overwrite {
         let reason = format!("{} is there; pass --overwrite to replace it", arguments.out.display());
         return Err(Error::parameter("out", reason));
@@ -74,33 +72,54 @@ fn run(arguments: &Arguments) -> Result<String> {
     let config = RasterMapConfig { tile: square(arguments.tile), stride, fusion, ..RasterMapConfig::default() };
     let inputs = vec![arguments.model.clone(), arguments.raster.clone()];
     let stage = Stage { name: "map".into(), settings: json!(config), inputs, outputs: Vec::new() };
-    map_orthophoto(&orthophoto, &segmenter, &config, (&arguments.out, &classes, &stage.key()?), &Bar::new())?;
+    let mapping = Mapping { orthophoto: &orthophoto, config: &config, classes: &classes, progress: &Bar::new() };
+    mapping.write(&segmenter, (&arguments.out, &stage.key()?))?;
 
     let map = LabelGeoTiff::open(&arguments.out, &[])?;
-    let grid = map.grid();
     if let Some(path) = &arguments.picture {
-        let picture = MapPicture::new(grid, &classes, MapPictureConfig::default())?;
+        let picture = MapPicture::new(map.grid(), &classes, MapPictureConfig::default())?;
         coral_io::write_image(path, &picture.draw(&map)?)?;
     }
     if let Some(path) = &arguments.polygons {
-        let min_pixels = (0.25 / grid.transform.pixel_area()).ceil() as u64;
-        let regions = polygonize(&map, &grid, &classes, &PolygonizeConfig { min_pixels, ..Default::default() })?;
-        let projection = Projection::new(grid.crs, Crs::WGS84)?;
-        let regions = regions.map_positions(Crs::WGS84, |x, y| projection.transform(x, y))?;
-        write_geojson(path, &regions, GeoJsonCrs::default())?;
+        write_regions(path, &map, &classes)?;
     }
+    Ok(format!("{}{} is written", cover(&map, &classes)?, arguments.out.display()))
+}
+
+/// Refuses to write over what is read, and two results into one file.
+fn expect_apart(arguments: &Arguments) -> Result<()> {
+    let place = |path: &PathBuf| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or(path.clone());
+    let mut taken = vec![place(&arguments.model), place(&arguments.raster)];
+    let results = [("out", Some(&arguments.out)), ("polygons", arguments.polygons.as_ref())];
+    for (name, path) in results.into_iter().chain([("picture", arguments.picture.as_ref())]) {
+        let Some(path) = path else { continue };
+        if taken.contains(&place(path)) {
+            return Err(Error::parameter(name, format!("{} has another use, expected another file", path.display())));
+        }
+        taken.push(place(path));
+    }
+    Ok(())
+}
+
+/// Share and area of every class.
+fn cover(map: &LabelGeoTiff, classes: &ClassSet) -> Result<String> {
+    const ROWS: u32 = 512;
+    let Size { width, height } = map.size();
     let mut counts = vec![0u64; 256];
-    for y in (0..grid.size.height).step_by(512) {
-        let window = Rect { x: 0, y, width: grid.size.width, height: 512.min(grid.size.height - y) };
+    for y in (0..height).step_by(ROWS as usize) {
+        let window = Rect { x: 0, y, width, height: ROWS.min(height - y) };
         map.read_labels(window)?.iter().for_each(|&class| counts[usize::from(class)] += 1);
     }
-    let known: u64 = counts[..255].iter().sum();
-    let mut text = String::new();
-    for class in classes.iter() {
-        let count = counts[usize::from(class.id)];
-        let square_metres = count as f64 * grid.transform.pixel_area();
-        let area = if grid.crs == Crs::WGS84 { String::new() } else { format!("{square_metres:12.1} m²") };
-        text += &format!("{:24} {:5.1} % {area}\n", class.name, 100.0 * count as f64 / known.max(1) as f64);
-    }
-    Ok(format!("{text}{} is written", arguments.out.display()))
+    let known: u64 = counts[..usize::from(UNLABELED)].iter().sum();
+    let pixel = pixel_square_metres(&map.grid());
+    let line = |class: &Class| {
+        let count = counts[usize::from(class.id)] as f64;
+        let percent = 100.0 * count / known.max(1) as f64;
+        format!("{:24} {percent:5.1} % {:12.1} m²\n", class.name, count * pixel)
+    };
+    Ok(classes.iter().map(line).collect())
 }
+
+#[cfg(test)]
+#[path = "tests/map_orthophoto.rs"]
+mod tests;

@@ -100,9 +100,9 @@ impl ColorSegmenter {
             None => Array2::zeros(size.shape()),
         };
         if let Some(rect) = prompt.rect {
+            // Segment Anything's boxes end at the number of the last pixel, which belongs to them.
             let inside = |x: usize, y: usize| {
-                let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
-                (rect.x_min..=rect.x_max).contains(&x) && (rect.y_min..=rect.y_max).contains(&y)
+                (rect.x_min..=rect.x_max).contains(&(x as f32)) && (rect.y_min..=rect.y_max).contains(&(y as f32))
             };
             for ((y, x), value) in evidence.indexed_iter_mut() {
                 *value = match (inside(x, y), &prompt.mask_logits) {
@@ -112,7 +112,8 @@ impl ColorSegmenter {
                 };
             }
         }
-        let radius = self.config.click_radius.max(0.5);
+        // A click on a pixel's corner, too, belongs to the pixel.
+        let radius = self.config.click_radius.max(0.75);
         for point in &prompt.points {
             for ((y, x), value) in evidence.indexed_iter_mut() {
                 if (x as f32 + 0.5 - point.x).hypot(y as f32 + 0.5 - point.y) <= radius {
@@ -241,6 +242,7 @@ fn expected_iou(logits: &Array2<f32>) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{SamRefiner, SamRefinerConfig};
     use coral_core::image::Rgb;
     use coral_core::{BoxPrompt, PointPrompt, SeededRng};
 
@@ -286,6 +288,20 @@ mod tests {
             assert!((0.2..=1.0).contains(&masks[0].predicted_iou));
             assert_eq!(masks[0].mask_logits.dim(), (64, 64));
         }
+    }
+
+    #[test]
+    fn masks_keep_their_last_row_and_column() {
+        let image = RgbImage::from_fn(40, 30, |x, _| if x >= 20 { Rgb([220, 210, 170]) } else { Rgb([90, 70, 40]) });
+        let coarse = Array2::from_shape_fn((30, 40), |(_, x)| x >= 20);
+        let segmenter = ColorSegmenter::new(ColorSegmenterConfig { smoothness: 0.0, ..Default::default() }).unwrap();
+        let refiner = SamRefiner::new(segmenter, SamRefinerConfig::default()).unwrap();
+        assert_eq!(refiner.refine(&image, coarse.view()).unwrap().mask, coarse);
+        // A click without extent on a pixel's corner.
+        let segmenter = ColorSegmenter::new(ColorSegmenterConfig { click_radius: 0.0, ..Default::default() }).unwrap();
+        let points = vec![PointPrompt { x: 30.0, y: 5.0, foreground: true }];
+        let prompt = Prompt { points, ..Prompt::default() };
+        assert!(segmenter.predict(&segmenter.embed(&image).unwrap(), &prompt).unwrap()[0].mask[[5, 30]]);
     }
 
     #[test]

@@ -231,6 +231,9 @@ impl<I: ImageRaster, L: LabelRaster> RasterTiles<I, L> {
     }
 
     /// The window of sample `index`.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] past the last.
     pub fn window(&self, index: usize) -> Result<Rect> {
         let len = self.windows.len();
         self.windows.get(index).copied().ok_or_else(|| Error::IndexOutOfRange { what: "tiles".into(), index, len })

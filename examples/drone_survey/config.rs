@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use coral_core::{ClassId, ClassSet, Error, Result};
@@ -6,9 +7,12 @@ use coral_weak::{
     ClassRefinementConfig, ColorSegmenterConfig, FrameRasterConfig, MissingClasses, RasterMapConfig, SamRefinerConfig,
     TileRules,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// What a survey is made of and how it is mapped; a TOML file. What is left out has the published values.
+/// What a survey is made of and how it is mapped; a TOML file. What is left out has the published values, but for
+/// `map.fusion` (the published maps vote), `coarse.raster.metric` and `evaluation.published_means` (slips there).
 ///
 /// Relative paths start from the file's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,13 +89,37 @@ impl Default for CoarseConfig {
 }
 
 /// A SegFormer by its published name or by its shape.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "a survey has one")]
 pub enum NetworkChoice {
     /// `mit-b0` to `mit-b5`.
     Published(String),
     /// Any other; the number of labels is that of the classes.
     Custom(SegFormerConfig),
+}
+
+/// By hand, so that a wrong field is named; derived, it would only be said that nothing fits.
+impl<'de> Deserialize<'de> for NetworkChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = NetworkChoice;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a name from mit-b0 to mit-b5 or a table of sizes")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<NetworkChoice, E> {
+                Ok(NetworkChoice::Published(name.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<NetworkChoice, A::Error> {
+                SegFormerConfig::deserialize(MapAccessDeserializer::new(map)).map(NetworkChoice::Custom)
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
 }
 
 impl NetworkChoice {
@@ -219,7 +247,8 @@ impl SurveyConfig {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1) as u64);
+            let breaks = |end: usize| text.bytes().take(end).filter(|&byte| byte == b'\n').count() as u64;
+            let line = error.span().map(|span| 1 + breaks(span.start));
             Error::format(path, line, error.message())
         })?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
@@ -275,6 +304,11 @@ impl SurveyConfig {
             }
         }
         self.coarse.raster.validate()?;
+        let [low, high] = self.coarse.quantiles;
+        if !(0.0 <= low && low < high && high <= 1.0) {
+            let reason = format!("expected 0 <= low < high <= 1, got {low} and {high}");
+            return Err(Error::parameter("coarse.quantiles", reason));
+        }
         self.tiles.validate()?;
         self.refined_tiles.map_or(Ok(()), |tiles| tiles.validate())?;
         self.map.validate()?;

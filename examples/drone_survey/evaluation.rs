@@ -10,6 +10,7 @@ use coral_io::geo::{
 use coral_metrics::{ClassMean, ConfusionMatrix};
 
 use super::EvaluationConfig;
+use crate::about_photograph;
 
 /// Rows that are scored at a time.
 const ROWS: u32 = 512;
@@ -34,8 +35,9 @@ pub(super) struct Truth {
 /// Polygons brought to another system, which is what a caller asked for who names it.
 pub(super) fn polygons_in(path: &Path, grid: &RasterGrid) -> Result<ClassPolygons> {
     let polygons = read_polygons(path)?;
-    let projection = Projection::new(polygons.crs, grid.crs)?;
-    polygons.map_positions(grid.crs, |x, y| projection.transform(x, y))
+    let projected = Projection::new(polygons.crs, grid.crs)
+        .and_then(|projection| polygons.map_positions(grid.crs, |x, y| projection.transform(x, y)));
+    projected.map_err(|error| about_photograph(path, error))
 }
 
 impl Truth {
@@ -50,17 +52,20 @@ impl Truth {
             let raster = Shifted::open(&config.truth, config.first_id)?;
             (raster.grid, Box::new(raster))
         } else {
-            let polygons = polygons_in(&config.truth, orthophoto)?.with_classes(&config.attribute, classes)?;
-            (*orthophoto, Box::new(PolygonRaster::new(&polygons, *orthophoto, &inside)?))
+            let polygons = polygons_in(&config.truth, orthophoto)?.with_classes(&config.attribute, classes);
+            let raster = polygons.and_then(|polygons| PolygonRaster::new(&polygons, *orthophoto, &inside));
+            (*orthophoto, Box::new(raster.map_err(|error| about_photograph(&config.truth, error))?))
         };
-        let zones =
-            PolygonRaster::new(&polygons_in(&config.zones, &grid)?.with_class(0), grid, &RasterizeConfig::default())?;
+        let zones = polygons_in(&config.zones, &grid)?.with_class(0);
+        let zones = PolygonRaster::new(&zones, grid, &RasterizeConfig::default())
+            .map_err(|error| about_photograph(&config.zones, error))?;
         Ok(Self { grid, labels, zones, classes: classes.clone() })
     }
 
     /// Scores a map whose pixels lie on `grid`, brought to the annotation's pixels by the nearest one.
     pub(super) fn score(&self, name: &str, map: &dyn LabelRaster, grid: RasterGrid) -> Result<MapScore> {
-        let map = Resampled::reprojected(map, grid, self.grid, Resampling::Nearest)?;
+        let map = Resampled::reprojected(map, grid, self.grid, Resampling::Nearest)
+            .map_err(|error| Error::input(name, format!("the map cannot be compared with the annotation: {error}")))?;
         self.score_with(name, &|window| map.read_labels(window))
     }
 

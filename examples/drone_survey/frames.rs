@@ -10,6 +10,7 @@ use coral_io::{MultiLabelConfig, read_multi_labels};
 use coral_weak::{FrameProbabilities, ProbabilityRaster, QuantileStretch, coarse_classes, interpolate_frames};
 
 use super::{CoarseConfig, SessionConfig};
+use crate::about_photograph;
 
 /// Rows of the orthophoto whose coarse classes are looked up at a time.
 const ROWS: u32 = 512;
@@ -29,8 +30,11 @@ pub(super) fn session_raster(
     } else {
         read_frame_table(&session.positions)?
     };
-    let track = FrameTrack::new(records)?;
-    let joined = track.join(&read_multi_labels(predictions, &MultiLabelConfig::default())?)?;
+    let about = |error| about_photograph(&session.positions, error);
+    let track = FrameTrack::new(records).map_err(about)?;
+    let joined = track
+        .join(&read_multi_labels(predictions, &MultiLabelConfig::default())?)
+        .map_err(|error| about_photograph(predictions, error))?;
     let column = |name: &str| {
         let place = joined.classes.iter().position(|class| class.name == name);
         place.ok_or_else(|| {
@@ -42,7 +46,7 @@ pub(super) fn session_raster(
     let columns: Vec<usize> = classes.iter().map(|class| column(&class.name)).collect::<Result<_>>()?;
     let probabilities = joined.probabilities.select(Axis(1), &columns).mapv(f64::from);
     let frames = FrameProbabilities { crs: Crs::WGS84, positions: joined.positions, probabilities };
-    let raster = interpolate_frames(&frames, &coarse.raster)?;
+    let raster = interpolate_frames(&frames, &coarse.raster).map_err(about)?;
     write_raster(&raster, classes, out)?;
     Ok(format!(
         "{} frames; {} without position, {} without prediction",
@@ -80,7 +84,8 @@ pub(super) fn coarse_map(
     let mut maps = Vec::new();
     for (tiff, values) in &sessions {
         let labels = coarse_classes(stretch.apply(values.view())?.view(), coarse.missing)?;
-        maps.push(Resampled::reprojected(labels, tiff.grid(), grid, Resampling::Nearest)?);
+        let map = Resampled::reprojected(labels, tiff.grid(), grid, Resampling::Nearest);
+        maps.push(map.map_err(|error| about_photograph(tiff.path(), error))?);
     }
     let mut writer = LabelGeoTiffWriter::create(out, grid, Some(classes), TiffLayout::default())?;
     for y in (0..grid.size.height).step_by(ROWS as usize) {

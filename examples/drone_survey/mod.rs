@@ -3,11 +3,13 @@
 //!
 //! [`SurveyConfig`] is the file that describes a job, [`Survey`] runs it stage by stage ([`Stages`] knows which are done).
 
+mod classify;
 mod config;
 mod evaluation;
 mod frames;
 mod lagoon;
 mod mapping;
+mod plan;
 mod rows_file;
 mod stages;
 mod survey;
@@ -18,7 +20,7 @@ pub use config::{
 };
 pub use evaluation::{MapScore, score_table, write_scores};
 pub use lagoon::{LagoonPlan, write_lagoon};
-pub use mapping::map_orthophoto;
+pub use mapping::{Mapping, pixel_square_metres, write_regions};
 pub use rows_file::RowsFile;
-pub use stages::{Stage, Stages};
+pub use stages::{Check, Stage, Stages};
 pub use survey::{STAGES, Survey};

@@ -45,11 +45,11 @@ impl RowsFile {
         Ok(Self { path, file, size, rows })
     }
 
-    /// Hands all rows to `sink` and removes the file.
+    /// Hands all rows to `sink`; the file stays until what became of them is stored ([`remove`](Self::remove)).
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when rows are missing, [`Error::Io`], the sink's errors.
-    pub fn finish(mut self, sink: &mut dyn LabelSink) -> Result<()> {
+    pub fn copy_to(&mut self, sink: &mut dyn LabelSink) -> Result<()> {
         let Size { width, height } = self.size;
         if self.rows != height {
             return Err(Error::shape("rows of the map", height.to_string(), self.rows.to_string()));
@@ -63,7 +63,15 @@ impl RowsFile {
             }
             sink.write_rows(&rows)?;
         }
-        fs::remove_file(&self.path).map_err(fail)
+        Ok(())
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_file(&self.path).map_err(|error| Error::io(&self.path, error))
     }
 }
 
@@ -119,7 +127,9 @@ mod tests {
         rows.write_rows(&array![[4, 5, 6], [7, 8, 9]]).unwrap();
         assert!(rows.write_rows(&array![[0, 0, 0]]).is_err());
         let mut copy = LabelMap::default((0, 0));
-        rows.finish(&mut copy).unwrap();
+        rows.copy_to(&mut copy).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        rows.remove().unwrap();
         assert_eq!(copy, array![[1, 2, 3], [4, 5, 6], [7, 8, 9]]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -130,8 +140,8 @@ mod tests {
         let map = folder.path().join("map.tif");
         let size = Size { width: 2, height: 2 };
         RowsFile::open(&map, "one", size).unwrap().write_rows(&array![[1, 1]]).unwrap();
-        let other = RowsFile::open(&map, "two", size).unwrap();
+        let mut other = RowsFile::open(&map, "two", size).unwrap();
         assert_eq!((other.rows_written(), fs::read_dir(folder.path()).unwrap().count()), (0, 1));
-        assert!(other.finish(&mut LabelMap::default((0, 0))).unwrap_err().to_string().contains("rows of the map"));
+        assert!(other.copy_to(&mut LabelMap::default((0, 0))).unwrap_err().to_string().contains("rows of the map"));
     }
 }

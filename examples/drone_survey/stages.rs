@@ -1,6 +1,5 @@
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -11,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 /// Of larger files not all bytes are looked at, but size, time of change, and both ends.
 const LARGE: u64 = 64 << 20;
+
+/// The fingerprint of a file that is not there.
+const NONE: &str = "none";
 
 /// One step of a job: what it depends on and what it leaves.
 #[derive(Debug, Clone)]
@@ -25,12 +27,30 @@ pub struct Stage {
     pub outputs: Vec<PathBuf>,
 }
 
+/// A file and what tells its content from another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    /// Where it was; the same file elsewhere is no change.
+    path: PathBuf,
+    fingerprint: String,
+}
+
 /// What a stage was made of, beside the fingerprints of what it made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
     settings: Value,
-    inputs: BTreeMap<PathBuf, String>,
-    outputs: BTreeMap<PathBuf, String>,
+    inputs: Vec<Seen>,
+    outputs: Vec<Seen>,
+}
+
+/// A stage whose inputs were looked at.
+#[derive(Debug)]
+pub struct Check {
+    /// Why the stage has to be run; `None` when it is done.
+    pub reason: Option<String>,
+    /// Tells this run of the stage from runs with other settings or inputs.
+    pub key: String,
+    inputs: Vec<Seen>,
 }
 
 /// Which stages of a job are done. A stage is done when its record stands in `stages/NAME.json` and settings, inputs and
@@ -46,16 +66,19 @@ impl Stages {
         Self { folder: out.join("stages") }
     }
 
-    /// Why the stage has to be run; `None` when it is done.
+    /// Looks at the files of a stage and says whether it has to be run.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] when an input or the record cannot be read.
-    pub fn reason(&self, stage: &Stage) -> Result<Option<String>> {
+    /// [`Error::Io`] when a file or the record cannot be read.
+    pub fn check(&self, stage: &Stage) -> Result<Check> {
+        let inputs = seen(&stage.inputs)?;
+        Ok(Check { reason: self.reason(stage, &inputs)?, key: key(&stage.settings, &inputs)?, inputs })
+    }
+
+    fn reason(&self, stage: &Stage, inputs: &[Seen]) -> Result<Option<String>> {
         let path = self.record(stage);
         let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Some("was never completed".into()));
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some("was never completed".into())),
             bytes => bytes.map_err(|error| Error::io(&path, error))?,
         };
         let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
@@ -64,41 +87,36 @@ impl Stages {
         if record.settings != as_stored(&stage.settings)? {
             return Ok(Some("has other settings".into()));
         }
-        for (what, now, then) in [("input", &stage.inputs, &record.inputs), ("output", &stage.outputs, &record.outputs)]
-        {
-            for path in now {
-                if then.get(path) != Some(&fingerprint(path)?) {
-                    return Ok(Some(format!("has another {what} {}", path.display())));
-                }
+        let outputs = seen(&stage.outputs)?;
+        for (what, now, then) in [("input", inputs, &record.inputs), ("output", &outputs, &record.outputs)] {
+            if now.len() != then.len() {
+                return Ok(Some(format!("has {} {what}s instead of {}", now.len(), then.len())));
             }
-            if then.len() != now.len() {
-                return Ok(Some(format!("has fewer {what}s than before")));
+            if let Some((now, _)) = now.iter().zip(then).find(|(now, then)| now.fingerprint != then.fingerprint) {
+                return Ok(Some(format!("has another {what} {}", now.path.display())));
             }
         }
         Ok(None)
     }
 
-    /// Runs the stage and keeps the record of it.
+    /// Runs a stage, telling `work` its key, and keeps the record of it.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] naming the stage and an input that is not there; what `work` reports; [`Error::Io`].
-    pub fn run(&self, stage: &Stage, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        for input in &stage.inputs {
-            if !input.exists() {
-                let reason = format!("stage `{}` needs it; run the stages before it first", stage.name);
-                return Err(Error::input(input.display().to_string(), reason));
-            }
+    pub fn run(&self, stage: &Stage, check: Check, work: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+        if let Some(missing) = check.inputs.iter().find(|input| input.fingerprint == NONE) {
+            let reason = format!("is not there; stage `{}` needs it, run the stages before it first", stage.name);
+            return Err(Error::input(missing.path.display().to_string(), reason));
         }
-        let inputs = fingerprints(&stage.inputs)?;
         let record = self.record(stage);
         if let Err(error) = fs::remove_file(&record)
-            && error.kind() != std::io::ErrorKind::NotFound
+            && error.kind() != ErrorKind::NotFound
         {
             return Err(Error::io(&record, error));
         }
-        work()?;
+        work(&check.key)?;
         fs::create_dir_all(&self.folder).map_err(|error| Error::io(&self.folder, error))?;
-        let done = Record { settings: stage.settings.clone(), inputs, outputs: fingerprints(&stage.outputs)? };
+        let done = Record { settings: stage.settings.clone(), inputs: check.inputs, outputs: seen(&stage.outputs)? };
         let text = serde_json::to_string_pretty(&done).map_err(Error::model)?;
         write_atomically(&record, |out| writeln!(out, "{text}"))
     }
@@ -114,9 +132,15 @@ impl Stage {
     /// # Errors
     /// [`Error::Io`] when an input cannot be read.
     pub fn key(&self) -> Result<String> {
-        let parts = serde_json::to_vec(&(&self.settings, fingerprints(&self.inputs)?)).map_err(Error::model)?;
-        Ok(hex(&Sha256::digest(parts)))
+        key(&self.settings, &seen(&self.inputs)?)
     }
+}
+
+/// Paths have no part in it, so that a job goes on from another folder, too.
+fn key(settings: &Value, inputs: &[Seen]) -> Result<String> {
+    let inputs: Vec<&str> = inputs.iter().map(|input| input.fingerprint.as_str()).collect();
+    let parts = serde_json::to_vec(&(settings, inputs)).map_err(Error::model)?;
+    Ok(hex(&Sha256::digest(parts)))
 }
 
 /// Settings as a record gives them back: numbers may be written shorter than they are.
@@ -124,16 +148,16 @@ fn as_stored(settings: &Value) -> Result<Value> {
     serde_json::to_string(settings).and_then(|text| serde_json::from_str(&text)).map_err(Error::model)
 }
 
-fn fingerprints(paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, String>> {
-    paths.iter().map(|path| Ok((path.clone(), fingerprint(path)?))).collect()
+fn seen(paths: &[PathBuf]) -> Result<Vec<Seen>> {
+    paths.iter().map(|path| Ok(Seen { path: path.clone(), fingerprint: fingerprint(path)? })).collect()
 }
 
-/// What tells a file's content from another; `none` where there is no file. Of a folder, the names, sizes and times of its
+/// What tells a file's content from another; [`NONE`] where there is no file. Of a folder, the names, sizes and times of its
 /// files.
 fn fingerprint(path: &Path) -> Result<String> {
     let fail = |error| Error::io(path, error);
     let about = match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok("none".into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(NONE.into()),
         about => about.map_err(fail)?,
     };
     let mut hash = Sha256::new();
@@ -141,7 +165,8 @@ fn fingerprint(path: &Path) -> Result<String> {
         let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(fail)?;
         let mut lines = Vec::new();
         for entry in entries {
-            let about = entry.metadata().map_err(fail)?;
+            // Through links, of which downloaded models are made.
+            let about = fs::metadata(entry.path()).map_err(|error| Error::io(entry.path(), error))?;
             lines.push(format!("{}\n{}\n{}\n", entry.file_name().display(), about.len(), changed(&about)));
         }
         lines.sort();
@@ -197,11 +222,11 @@ mod tests {
 
         fn run(&self, stage: &Stage) {
             let copy = || fs::copy(&stage.inputs[0], &stage.outputs[0]).map(drop).map_err(|e| Error::io("out", e));
-            self.stages.run(stage, copy).unwrap();
+            self.stages.run(stage, self.stages.check(stage).unwrap(), |_| copy()).unwrap();
         }
 
         fn reason(&self, stage: &Stage) -> String {
-            self.stages.reason(stage).unwrap().unwrap_or_else(|| "done".into())
+            self.stages.check(stage).unwrap().reason.unwrap_or_else(|| "done".into())
         }
     }
 
@@ -224,16 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_job_goes_on_in_another_folder() {
+        let (job, other) = (Job::new(), Job::new());
+        let (stage, moved) = (job.stage(json!(1)), other.stage(json!(1)));
+        job.run(&stage);
+        fs::rename(job.folder.path().join("stages"), other.folder.path().join("stages")).unwrap();
+        fs::rename(&stage.outputs[0], &moved.outputs[0]).unwrap();
+        assert_eq!(other.reason(&moved), "done");
+        assert_eq!(stage.key().unwrap(), moved.key().unwrap());
+        let more = Stage { inputs: [&moved.inputs[..], &moved.outputs].concat(), ..moved };
+        assert_eq!(other.reason(&more), "has 2 inputs instead of 1");
+    }
+
+    #[test]
     fn a_failed_stage_is_not_done() {
         let job = Job::new();
         let stage = job.stage(json!(null));
         job.run(&stage);
-        let failed = job.stages.run(&stage, || Err(Error::input("disk", "full")));
+        let run = |work: &dyn Fn() -> Result<()>| {
+            let check = job.stages.check(&stage).unwrap();
+            job.stages.run(&stage, check, |_| work())
+        };
+        let failed = run(&|| Err(Error::input("disk", "full")));
         assert!(failed.unwrap_err().to_string().contains("full"));
         assert_eq!(job.reason(&stage), "was never completed");
         fs::remove_file(&stage.inputs[0]).unwrap();
-        let missing = job.stages.run(&stage, || Ok(())).unwrap_err().to_string();
-        assert!(missing.contains("stage `copy` needs it"), "{missing}");
+        let missing = run(&|| Ok(())).unwrap_err().to_string();
+        assert!(missing.contains("/in`: is not there; stage `copy` needs it"), "{missing}");
     }
 
     #[test]
@@ -242,7 +284,8 @@ mod tests {
         let stage = Stage { inputs: vec![job.folder.path().join("frames")], ..job.stage(json!(null)) };
         fs::create_dir(&stage.inputs[0]).unwrap();
         fs::write(stage.inputs[0].join("a.jpg"), "a").unwrap();
-        job.stages.run(&stage, || fs::write(&stage.outputs[0], "x").map_err(|e| Error::io("out", e))).unwrap();
+        let write = |_: &str| fs::write(&stage.outputs[0], "x").map_err(|e| Error::io("out", e));
+        job.stages.run(&stage, job.stages.check(&stage).unwrap(), write).unwrap();
         assert_eq!(job.reason(&stage), "done");
         let key = stage.key().unwrap();
         fs::write(stage.inputs[0].join("b.jpg"), "b").unwrap();

@@ -44,6 +44,11 @@ impl Training<'_> {
             let epoch = segmenter.trainer().epoch();
             segmenter.fit_epoch(&train, SeededRng::stream(seed, epoch).bits())?;
             let report = segmenter.validate(&rest)?;
+            if !report.loss.is_finite() {
+                let reason =
+                    format!("the loss is {} after epoch {}; expected a lower rate to help", report.loss, epoch + 1);
+                return Err(Error::parameter("training.fit.trainer.learning_rate", reason));
+            }
             if self.survey.training.fit.trainer.monitor == Monitor::Validation {
                 segmenter.trainer_mut().judge(report.loss)?;
             }
@@ -105,7 +110,7 @@ impl Training<'_> {
 
     /// Removes what earlier trainings with other settings or tiles left.
     fn forget_others(&self) -> Result<()> {
-        let folder = self.out.parent().unwrap_or(Path::new("."));
+        let folder = self.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let stem = self.out.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let entries = fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
         for path in entries.flatten().map(|entry| entry.path()) {

@@ -34,7 +34,8 @@ const SLACK: f64 = 1e-9;
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for arrays that do not fit together; [`Error::InvalidInput`] for a grid that is not north up
-/// or a probability outside 0..=1; [`Error::InvalidParameter`] naming the field.
+/// a probability outside 0..=1, or a footprint that is no convex quadrilateral; [`Error::InvalidParameter`] naming the
+/// field.
 ///
 /// # References
 /// Contini et al., arXiv 2502.17883; golden case `footprint_aggregation` within 1e-10.
@@ -53,6 +54,11 @@ pub fn aggregate_footprints(
     }
     if let Some(value) = probabilities.iter().find(|value| !(0.0..=1.0).contains(*value)) {
         return Err(Error::input("probabilities", format!("expected 0 to 1, got {value}")));
+    }
+    for (frame, (footprint, _)) in frames.iter().enumerate() {
+        // The corners may have been set or read without a look at them.
+        Footprint::new(footprint.corners)
+            .map_err(|error| Error::input(format!("frames[{frame}]"), error.to_string()))?;
     }
     grid.validate()?;
     if !grid.transform.is_north_up() {
@@ -152,7 +158,7 @@ fn crossing((a, b): &(Point, Point), (c, d): &(Point, Point)) -> Option<f64> {
     let along_first = (offset.0 * v.1 - offset.1 * v.0) / cross;
     let along_second = (offset.0 * u.1 - offset.1 * u.0) / cross;
     let inside = |share: f64| (0.0..=1.0).contains(&share);
-    (inside(along_first) && inside(along_second)).then(|| a.0 + along_first * u.0)
+    (inside(along_first) && inside(along_second)).then_some(a.0 + along_first * u.0)
 }
 
 /// The y from which to which a convex polygon reaches at x.
@@ -237,6 +243,9 @@ mod tests {
         assert!(text(array![[0.5], [0.5]].view(), &grid(), &config).contains("1xC"));
         assert!(text(array![[f64::NAN]].view(), &grid(), &config).contains("NaN"));
         assert!(text(one.view(), &grid(), &FootprintConfig { min_coverage: 1.5, ..config }).contains("min_coverage"));
+        let flat = Footprint { corners: [(0.0, 0.0); 4] };
+        let error = aggregate_footprints(&[(flat, (0.0, 0.0))], one.view(), &grid(), &config).unwrap_err().to_string();
+        assert!(error.contains("frames[0]") && error.contains("convex"), "{error}");
         let turned = GeoTransform { column: (0.8, 0.6), ..grid().transform };
         assert!(text(one.view(), &RasterGrid { transform: turned, ..grid() }, &config).contains("rotated"));
     }

@@ -34,8 +34,9 @@ impl Footprint {
 
     /// The corners of the part inside the box from `low` to `high`; none where they do not meet.
     pub(super) fn clip(&self, low: (f64, f64), high: (f64, f64)) -> Vec<(f64, f64)> {
+        type Along = fn((f64, f64)) -> f64;
         let mut polygon = self.corners.to_vec();
-        let sides: [(fn((f64, f64)) -> f64, f64, f64); 4] =
+        let sides: [(Along, f64, f64); 4] =
             [(|p| p.0, low.0, 1.0), (|p| p.0, high.0, -1.0), (|p| p.1, low.1, 1.0), (|p| p.1, high.1, -1.0)];
         for (along, limit, sign) in sides {
             let depth = |p: (f64, f64)| sign * (along(p) - limit);

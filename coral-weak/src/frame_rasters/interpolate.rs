@@ -105,7 +105,9 @@ pub fn interpolate_frames(frames: &FrameProbabilities, config: &FrameRasterConfi
     if config.uses_triangles() {
         let ones = Array2::ones((positions.nrows(), 1));
         let inside = plane.in_triangles(ones.view(), max_edge)?;
-        if inside.iter().all(|value| value.is_nan()) {
+        // Positions on a slanting line are off it by rounding, and span triangles that hold nothing but that.
+        let line = plane.width() < 1e-3 * if config.metric { cell } else { cell / metres[1] };
+        if line || inside.iter().all(|value| value.is_nan()) {
             return Err(no_triangle(positions.nrows(), config));
         }
         for (mut node, inside) in nodes.lanes_mut(Axis(2)).into_iter().zip(&inside) {
@@ -145,6 +147,15 @@ impl Plane {
             columns: (0..grid.size.width).map(|column| local(centre(column, 0).0, 0)).collect(),
             rows: (0..grid.size.height).map(|row| local(centre(0, row).1, 1)).collect(),
         }
+    }
+
+    /// How far the frames spread across the direction in which they spread most.
+    fn width(&self) -> f64 {
+        let sum = |a: usize, b: usize| self.sites.outer_iter().map(|site| site[a] * site[b]).sum::<f64>();
+        let (sine, cosine) = ((2.0 * sum(0, 1)).atan2(sum(0, 0) - sum(1, 1)) / 2.0).sin_cos();
+        let across = self.sites.outer_iter().map(|site| cosine * site[1] - sine * site[0]);
+        let (low, high) = across.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        high - low
     }
 
     /// H×W×C.
@@ -201,6 +212,13 @@ mod tests {
         assert!(text(survey(), FrameRasterConfig { max_edge: Some(-1.0), ..given }).contains("max_edge"));
         let broken = FrameProbabilities { probabilities: Array2::from_elem((80, 2), 1.5), ..frames(UTM, survey()) };
         assert!(interpolate_frames(&broken, &given).unwrap_err().to_string().contains("frame 0"));
+        // A slanting line in degrees, whose metres are rounded.
+        let slanting = Array2::from_shape_fn((9, 2), |(i, axis)| [55.2, -21.0][axis] + 1e-5 * i as f64);
+        for metric in [true, false] {
+            let config = FrameRasterConfig { metric, ..Default::default() };
+            let error = interpolate_frames(&frames(Crs::WGS84, slanting.clone()), &config).unwrap_err().to_string();
+            assert!(error.contains("one line"), "{error}");
+        }
         let geographic = FrameProbabilities { crs: Crs { epsg: 4171 }, ..frames(UTM, survey()) };
         assert!(interpolate_frames(&geographic, &given).unwrap_err().to_string().contains("EPSG:4171"));
     }
