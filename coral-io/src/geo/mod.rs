@@ -28,7 +28,6 @@
 mod bands;
 mod exif;
 mod map_picture;
-mod metric;
 mod polygonize;
 mod polygons;
 mod raster;

@@ -4,25 +4,6 @@ use coral_core::{Crs, Error, GeoTransform, RasterGrid, Result, Size};
 
 use super::projection::Projection;
 
-/// Checks that two rasters are in one coordinate reference system; `what` names the second.
-///
-/// # Errors
-/// [`Error::InvalidInput`] naming `what` and both systems.
-///
-/// # Examples
-/// ```
-/// use coral_core::Crs;
-/// let error = coral_io::geo::expect_same_crs("mask", Crs::utm(40, true)?, Crs::WGS84).unwrap_err();
-/// assert!(error.to_string().contains("EPSG:32740, got EPSG:4326"));
-/// # Ok::<(), coral_core::Error>(())
-/// ```
-pub fn expect_same_crs(what: &str, expected: Crs, actual: Crs) -> Result<()> {
-    if expected == actual {
-        return Ok(());
-    }
-    Err(Error::input(what, format!("expected coordinates in {expected}, got {actual}: reproject one of them first")))
-}
-
 /// Checks that columns run east and rows south; `what` names the raster.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use coral_core::{ImageRaster, ImageWindow, LabelMap, LabelRaster, RasterGrid, Re
 
 use super::pixel_map::{PixelMap, Position, nearest};
 use super::reader::GeoTiff;
-use super::regrid::{expect_overlap, expect_same_crs};
+use super::regrid::expect_overlap;
 
 /// How a value between pixels is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl<R> Resampled<R> {
     /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the systems differ, the rasters do not meet, or
     /// one has no pixels or no place.
     pub fn new(source: R, from: RasterGrid, to: RasterGrid, method: Resampling) -> Result<Self> {
-        expect_same_crs("target grid", from.crs, to.crs)?;
+        from.crs.expect("target grid", to.crs)?;
         Self::reprojected(source, from, to, method)
     }
 
