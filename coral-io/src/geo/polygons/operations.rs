@@ -3,8 +3,35 @@ use geo::algorithm::Validation;
 use geo::{Area, BoundingRect, Buffer, Coord, GeodesicArea, Intersects, MapCoords, Rect, SimplifyVwPreserve};
 
 use super::{ClassPolygon, ClassPolygons, fail};
+use crate::geo::raster::Projection;
 
 impl ClassPolygons {
+    /// The polygons in another system. Each corner is mapped by itself: edges stay straight, also those that a line between
+    /// far corners would not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a system that [`Projection`] does not know; [`Error::InvalidInput`] for a corner that
+    /// has no place there.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::Crs;
+    /// use coral_io::geo::{ClassPolygon, ClassPolygons, LineString, MultiPolygon, Polygon};
+    /// let ring = LineString::from(vec![(55.0, -21.0), (55.001, -21.0), (55.001, -21.001), (55.0, -21.0)]);
+    /// let geometry = MultiPolygon(vec![Polygon::new(ring, vec![])]);
+    /// let polygon = ClassPolygon { class: None, attributes: Default::default(), geometry };
+    /// let degrees = ClassPolygons::new(Crs::WGS84, vec![polygon])?;
+    /// let metres = degrees.reprojected(Crs::utm(40, true)?)?;
+    /// // The scale of the projection is 0.9997 here, that of areas its square.
+    /// let (ellipsoid, plane) = (degrees.areas()?[0], metres.areas()?[0]);
+    /// assert!((plane / ellipsoid - 1.0).abs() < 1e-3, "{ellipsoid} {plane}");
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn reprojected(&self, to: Crs) -> Result<Self> {
+        let projection = Projection::new(self.crs, to)?;
+        self.map_positions(to, |x, y| projection.transform(x, y))
+    }
+
     /// The polygons with every position mapped into another system.
     ///
     /// # Errors

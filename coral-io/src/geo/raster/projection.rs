@@ -1,5 +1,6 @@
 use std::fmt;
 
+use coral_core::ndarray::{Array2, ArrayView2};
 use coral_core::{Crs, Error, Result};
 use proj4rs::proj::Proj;
 use proj4rs::transform::transform;
@@ -80,6 +81,25 @@ impl Projection {
             return Err(fail("it is too far away".into()));
         }
         Ok(if to.is_latlong() { (x.to_degrees(), y.to_degrees()) } else { (x, y) })
+    }
+}
+
+impl Projection {
+    /// N×2 positions in the other system.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for positions of other than two numbers; that of [`transform`](Projection::transform) for
+    /// the first that has no place there.
+    pub fn transform_all(&self, positions: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+        let (rows, columns) = positions.dim();
+        if columns != 2 {
+            return Err(Error::shape("positions", format!("{rows}x2"), format!("{rows}x{columns}")));
+        }
+        let mut there = positions.to_owned();
+        for mut position in there.rows_mut() {
+            (position[0], position[1]) = self.transform(position[0], position[1])?;
+        }
+        Ok(there)
     }
 }
 
