@@ -50,6 +50,8 @@ fn labels_round_trip() {
             let map = LabelGeoTiff::open(&path, &[]).unwrap();
             assert_eq!(map.grid(), grid(width, height, 32740));
             assert_eq!(map.read_labels(Rect::whole(map.size())).unwrap(), labels, "{layout:?}");
+            let beyond = Rect { x: 0, y: 0, width: u32::MAX, height: u32::MAX };
+            assert!(matches!(map.read_labels(beyond), Err(Error::InvalidInput { .. })));
             assert_eq!(map.metadata().class_names[&1], "coral & <co>");
             let palette = map.metadata().color.clone();
             assert!(matches!(palette, ColorModel::Palette(colors) if colors[2] == classes.color(2)));
@@ -121,6 +123,17 @@ fn unfinished_and_failed_files_leave_nothing() {
     }
     assert!(BandWriter::create(&path, grid(2, 2, 32740), &[], TiffLayout::default()).is_err());
     assert!(LabelGeoTiffWriter::create(&path, grid(0, 2, 32740), None, TiffLayout::default()).is_err());
+    // Sizes that would not fit into memory.
+    for (width, height, blocks) in [
+        (u32::MAX, u32::MAX, TiffBlocks::Tiles(256)),
+        (u32::MAX, u32::MAX, TiffBlocks::Strips(u32::MAX)),
+        (u32::MAX, 1, TiffBlocks::Tiles(256)),
+        (1, u32::MAX, TiffBlocks::Strips(1)),
+    ] {
+        let layout = TiffLayout { blocks, ..TiffLayout::default() };
+        let error = LabelGeoTiffWriter::create(&path, grid(width, height, 32740), None, layout).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }) && error.to_string().contains("raster size"), "{error}");
+    }
 }
 
 /// PROJ 9 through pyproj.
