@@ -1,3 +1,5 @@
+//! GeoTIFFs by windows, and their pixels on other grids.
+
 mod band_writer;
 mod gdal_metadata;
 mod geo_keys;

@@ -97,7 +97,10 @@ pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Re
         // A pixel of the caller's size more, rather than a part of the raster less; rounding errors are no part.
         let pixels = if resolution.is_some() { (pixels - 1e-6).ceil() } else { pixels.round() }.max(1.0);
         let fits = pixels <= f64::from(u32::MAX);
-        fits.then_some(pixels as u32).ok_or_else(|| Error::input("grid", format!("{pixels} pixels along a side")))
+        fits.then_some(pixels as u32).ok_or_else(|| {
+            let reason = format!("expected a raster of at most {} pixels along a side, it has {pixels}", u32::MAX);
+            Error::input("grid", reason)
+        })
     };
     let size = Size { width: count(right - left)?, height: count(top - bottom)? };
     let grid = RasterGrid { size, transform: GeoTransform::north_up(left, top, pixel, pixel), crs: to };
