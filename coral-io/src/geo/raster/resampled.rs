@@ -20,7 +20,7 @@ pub enum Resampling {
 ///
 /// Only the part of the source under a window is read, in pieces that fit into memory. Pixels beyond the source hold
 /// no data. Labels are always taken from the nearest pixel. Between coordinate reference systems, positions are right
-/// to 0.01 source pixels. All windows agree with the whole.
+/// to 0.001 source pixels. All windows agree with the whole.
 ///
 /// # Examples
 /// ```
