@@ -10,7 +10,7 @@ use proj4rs::transform::transform;
 /// Known are longitude and latitude (4326) and UTM (32601–32660, 32701–32760) on WGS 84, Web Mercator (3857), Lambert-93
 /// (2154), and the zones of UTM and the degrees of surveys whose datum is taken for equal to WGS 84, as PROJ takes it
 /// ([`Crs::utm_zone`], [`Crs::is_geographic`]): RGR92, ETRS89 and others are within a metre of it, NAD83 and GDA94 within
-/// two. x is the easting or the longitude in
+/// two. French Polynesia's RGPF, which PROJ shifts, is not among them. x is the easting or the longitude in
 /// degrees, y the northing or the latitude.
 ///
 /// # Examples
@@ -115,6 +115,7 @@ fn described(crs: Crs) -> Result<Proj> {
     const SURVEYS: &str = "+ellps=GRS80 +towgs84=0,0,0 +no_defs";
     let datum = if crs == Crs::WGS84 || (32601..=32760).contains(&crs.epsg) { WGS84 } else { SURVEYS };
     let text = match (crs.epsg, crs.utm_zone()) {
+        (3296..=3299 | 4687, _) => return Err(unknown(crs)),
         (_, Some((zone, true))) => format!("+proj=utm +zone={zone} +south +units=m {datum}"),
         (_, Some((zone, false))) => format!("+proj=utm +zone={zone} +units=m {datum}"),
         _ if crs.is_geographic() => format!("+proj=longlat {datum}"),
@@ -124,11 +125,12 @@ fn described(crs: Crs) -> Result<Proj> {
         (3857, _) => "+proj=merc +a=6378137 +b=6378137 +lat_ts=0 +lon_0=0 +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null \
             +wktext +no_defs"
             .to_owned(),
-        _ => {
-            let reason =
-                format!("no projection is known for {crs}: expected UTM on WGS 84, EPSG:4326 or one like these");
-            return Err(Error::parameter("crs", reason));
-        }
+        _ => return Err(unknown(crs)),
     };
     Proj::from_proj_string(&text).map_err(|error| Error::parameter("crs", format!("{crs}: {error}")))
+}
+
+fn unknown(crs: Crs) -> Error {
+    let reason = format!("no projection is known for {crs}: expected UTM on WGS 84, EPSG:4326 or one like these");
+    Error::parameter("crs", reason)
 }
