@@ -2,6 +2,7 @@
 
 mod atomic;
 mod class_set;
+mod crs;
 mod error;
 mod grid;
 mod in_memory;
@@ -19,6 +20,7 @@ mod types;
 
 pub use atomic::{UnfinishedFile, write_atomically};
 pub use class_set::{Class, ClassSet, Remapping, default_color};
+pub use crs::Crs;
 pub use error::{Error, Result};
 pub use grid::{CoarseMap, PatchGrid};
 pub use instance::InstanceMask;
@@ -26,7 +28,7 @@ pub use most_probable::most_probable;
 pub use overlaps::{InstanceMap, OverlapConfig, OverlapPolicy, resolve_overlaps};
 pub use progress::{CountingProgress, NoProgress};
 pub use random::SeededRng;
-pub use raster::{Crs, GeoTransform, RasterGrid};
+pub use raster::{GeoTransform, RasterGrid};
 pub use rle::{ColumnRun, RleMask};
 pub use traits::{
     CellLabeler, Dataset, FeatureExtractor, GridClassifier, ImageEncoder, ImageRaster, LabelRaster, LabelSink, Metric,

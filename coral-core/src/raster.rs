@@ -1,96 +1,6 @@
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Rect, Result, Size};
-
-/// A coordinate reference system by its number in the EPSG registry.
-///
-/// # Examples
-/// ```
-/// use coral_core::Crs;
-/// assert_eq!(Crs::utm(40, true)?.to_string(), "EPSG:32740");
-/// assert_eq!("EPSG:4326".parse::<Crs>()?, Crs::WGS84);
-/// assert_eq!(Crs { epsg: 32632 }.utm_zone(), Some((32, false)));
-/// # Ok::<(), coral_core::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Crs {
-    /// The number, e.g. 32740 for UTM zone 40 south on WGS 84.
-    pub epsg: u32,
-}
-
-impl Crs {
-    /// Longitude and latitude in degrees on WGS 84, as a GPS gives them; x is the longitude.
-    pub const WGS84: Self = Self { epsg: 4326 };
-
-    /// A zone of UTM on WGS 84, in metres.
-    ///
-    /// # Errors
-    /// [`Error::InvalidParameter`] for a zone outside 1 to 60.
-    pub fn utm(zone: u32, south: bool) -> Result<Self> {
-        if !(1..=60).contains(&zone) {
-            return Err(Error::parameter("zone", format!("expected 1 to 60, got {zone}")));
-        }
-        Ok(Self { epsg: if south { 32700 } else { 32600 } + zone })
-    }
-
-    /// The zone of UTM on WGS 84 that holds a position in degrees; the zones' exceptions at Norway and Svalbard are
-    /// left out.
-    ///
-    /// # Errors
-    /// [`Error::InvalidParameter`] for a position that is none.
-    pub fn utm_at(longitude: f64, latitude: f64) -> Result<Self> {
-        if !(longitude.abs() <= 180.0 && latitude.abs() <= 90.0) {
-            let reason = format!("expected degrees within 180 and 90, got ({longitude}, {latitude})");
-            return Err(Error::parameter("position", reason));
-        }
-        let zone = (((longitude + 180.0) / 6.0) as u32).min(59) + 1;
-        Self::utm(zone, latitude < 0.0)
-    }
-
-    /// Zone and whether it is a southern one, where the system is UTM on WGS 84.
-    pub fn utm_zone(self) -> Option<(u32, bool)> {
-        match self.epsg {
-            32601..=32660 => Some((self.epsg - 32600, false)),
-            32701..=32760 => Some((self.epsg - 32700, true)),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Crs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EPSG:{}", self.epsg)
-    }
-}
-
-impl FromStr for Crs {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let number = text.trim().get(..5).filter(|prefix| prefix.eq_ignore_ascii_case("EPSG:"));
-        let number = number.and_then(|_| text.trim().get(5..)).and_then(|digits| digits.parse().ok());
-        let epsg = number.ok_or_else(|| Error::input("crs", format!("expected EPSG:NUMBER, got `{text}`")))?;
-        Ok(Self { epsg })
-    }
-}
-
-impl TryFrom<String> for Crs {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Crs> for String {
-    fn from(crs: Crs) -> Self {
-        crs.to_string()
-    }
-}
+use crate::{Crs, Error, Rect, Result, Size};
 
 /// Where the pixels of a raster lie in the world: an affine map from pixel to world coordinates.
 ///
@@ -225,19 +135,5 @@ mod tests {
         assert!(flat.validate().unwrap_err().to_string().contains("raster transform"));
         let empty = RasterGrid { size: Size { width: 0, height: 3 }, ..grid };
         assert!(empty.validate().unwrap_err().to_string().contains("raster size"));
-    }
-
-    #[test]
-    fn systems_are_read_and_written_as_text() {
-        assert_eq!(" epsg:32740 ".parse::<Crs>().unwrap().utm_zone(), Some((40, true)));
-        for bad in ["", "EPSG:", "EPSG:x", "4326", "EPSGé:1", "ESRI:102100"] {
-            assert!(bad.parse::<Crs>().is_err(), "{bad}");
-        }
-        assert_eq!(Crs::utm_at(55.28, -21.1).unwrap(), Crs { epsg: 32740 });
-        assert_eq!(
-            (Crs::utm_at(180.0, 0.0).unwrap(), Crs::utm_at(-180.0, 1.0).unwrap().epsg),
-            (Crs { epsg: 32660 }, 32601)
-        );
-        assert!(Crs::utm_at(f64::NAN, 0.0).is_err() && Crs::utm(0, false).is_err());
     }
 }

@@ -50,6 +50,8 @@ fn labels_round_trip() {
             let map = LabelGeoTiff::open(&path, &[]).unwrap();
             assert_eq!(map.grid(), grid(width, height, 32740));
             assert_eq!(map.read_labels(Rect::whole(map.size())).unwrap(), labels, "{layout:?}");
+            let beyond = Rect { x: 0, y: 0, width: u32::MAX, height: u32::MAX };
+            assert!(matches!(map.read_labels(beyond), Err(Error::InvalidInput { .. })));
             assert_eq!(map.metadata().class_names[&1], "coral & <co>");
             let palette = map.metadata().color.clone();
             assert!(matches!(palette, ColorModel::Palette(colors) if colors[2] == classes.color(2)));
@@ -121,6 +123,17 @@ fn unfinished_and_failed_files_leave_nothing() {
     }
     assert!(BandWriter::create(&path, grid(2, 2, 32740), &[], TiffLayout::default()).is_err());
     assert!(LabelGeoTiffWriter::create(&path, grid(0, 2, 32740), None, TiffLayout::default()).is_err());
+    // Sizes that would not fit into memory.
+    for (width, height, blocks) in [
+        (u32::MAX, u32::MAX, TiffBlocks::Tiles(256)),
+        (u32::MAX, u32::MAX, TiffBlocks::Strips(u32::MAX)),
+        (u32::MAX, 1, TiffBlocks::Tiles(256)),
+        (1, u32::MAX, TiffBlocks::Strips(1)),
+    ] {
+        let layout = TiffLayout { blocks, ..TiffLayout::default() };
+        let error = LabelGeoTiffWriter::create(&path, grid(width, height, 32740), None, layout).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }) && error.to_string().contains("raster size"), "{error}");
+    }
 }
 
 /// PROJ 9 through pyproj.
@@ -132,6 +145,8 @@ fn positions_agree_with_proj() {
         (32740, 32739, (322_022.094_9, 7_657_878.008_7), (945_207.402_468_244_8, 7_652_818.351_837_7)),
         (4326, 32632, (11.7, 42.15), (723_090.005_747_537_2, 4_669_959.607_368_58)),
         (4326, 2975, (55.28, -21.17), (321_425.670_224_417_5, 7_658_069.626_641_642)),
+        (4326, 4471, (45.2, -12.8), (521_705.548_031, 8_584_972.962_468)),
+        (4326, 28355, (147.7, -18.3), (573_979.003_882, 7_976_481.205_385)),
     ] {
         let projection = Projection::new(Crs { epsg: from }, Crs { epsg: to }).unwrap();
         let ours = projection.transform(x, y).unwrap();
@@ -142,6 +157,8 @@ fn positions_agree_with_proj() {
         assert!((back.0 - x).hypot(back.1 - y) * unit < 1e-3, "{to} to {from}: {back:?}");
         assert!(projection.transform(f64::NAN, y).is_err());
     }
+    // A datum that PROJ shifts by 0.7 m.
+    assert!(Projection::new(Crs::WGS84, Crs { epsg: 3297 }).is_err());
 }
 
 #[test]

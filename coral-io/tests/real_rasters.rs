@@ -3,7 +3,9 @@
 
 mod real_data;
 
-use coral_core::{Crs, LabelMap, LabelRaster, LabelSink, Rect, Size, UNLABELED};
+use std::path::Path;
+
+use coral_core::{Crs, LabelMap, LabelRaster, LabelSink, RasterGrid, Rect, Size, UNLABELED};
 use coral_io::geo::{GeoTiff, LabelGeoTiff, LabelGeoTiffWriter, Resampled, Resampling, TiffLayout, suggested_grid};
 use coral_io::read_label_map;
 
@@ -42,31 +44,57 @@ fn a_large_class_map() {
     assert_eq!((found[0], &found[1..11], found[255]), (0, &classes[..], 52_868_145));
 
     let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("copy.tif");
-    let mut writer = LabelGeoTiffWriter::create(&copy, grid, None, TiffLayout::default()).unwrap();
-    let band = |y: u32| Rect { x: 0, y, width: grid.size.width, height: 700.min(grid.size.height - y) };
-    for y in (0..grid.size.height).step_by(700) {
-        writer.write_rows(&map.read_labels(band(y)).unwrap()).unwrap();
-    }
-    writer.finish().unwrap();
-    let copy = LabelGeoTiff::open(&copy, &[]).unwrap();
-    assert_eq!(copy.grid(), grid);
+    let again = written(&map, grid, &folder.path().join("copy.tif"));
     for tile in tiles(grid.size) {
-        assert!(copy.read_labels(tile).unwrap() == map.read_labels(tile).unwrap(), "{tile:?}");
+        assert!(again.read_labels(tile).unwrap() == map.read_labels(tile).unwrap(), "{tile:?}");
     }
 
-    let there = suggested_grid(&grid, Crs { epsg: 32633 }, Some(0.05)).unwrap();
-    let warped = Resampled::reprojected(&map, grid, there, Resampling::Nearest).unwrap();
-    let mut seen = [0_u64; 256];
-    for tile in tiles(there.size) {
-        let part = counts(&warped.read_labels(tile).unwrap());
-        seen.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+    // Onto another zone and onto degrees, cut into tiles, and back: no pixel moves by more than one.
+    for (crs, resolution, square_metres) in [(Crs { epsg: 32633 }, Some(0.05), 25e-4), (Crs::WGS84, None, f64::NAN)] {
+        let there = suggested_grid(&grid, crs, resolution).unwrap();
+        let warped = Resampled::reprojected(&map, grid, there, Resampling::Nearest).unwrap();
+        let copy = written(&warped, there, &folder.path().join("warped.tif"));
+        let mut seen = [0_u64; 256];
+        for tile in tiles(there.size) {
+            let part = copy.read_labels(tile).unwrap();
+            assert!(part == warped.read_labels(tile).unwrap(), "{crs} {tile:?}");
+            seen.iter_mut().zip(counts(&part)).for_each(|(sum, count)| *sum += count);
+        }
+        // Areas are kept to the scales of the two systems: within 0.3 % between the zones; in degrees, shares are.
+        let sum = |counts: &[u64; 256]| counts[1..11].iter().sum::<u64>() as f64;
+        for class in 1..11 {
+            let (mut before, mut after) = (found[class] as f64 * 1e-4, seen[class] as f64 * square_metres);
+            if crs == Crs::WGS84 {
+                (before, after) = (found[class] as f64 / sum(&found), seen[class] as f64 / sum(&seen));
+            }
+            assert!((after / before - 1.0).abs() < 0.01, "{crs}, class {class}: {before} became {after}");
+        }
+        if crs == Crs::WGS84 {
+            let back = Resampled::reprojected(&copy, there, grid, Resampling::Nearest).unwrap();
+            let (mut equal, mut all) = (0, 0);
+            for tile in tiles(grid.size).step_by(5) {
+                let (back, map) = (back.read_labels(tile).unwrap(), map.read_labels(tile).unwrap());
+                equal += back.iter().zip(&map).filter(|(a, b)| a == b).count();
+                all += map.len();
+            }
+            let share = equal as f64 / all as f64;
+            eprintln!("there and back: {:.3} % of the pixels are the same", 100.0 * share);
+            assert!(share > 0.98, "{share}");
+        }
     }
-    // Areas are kept to the scales of the two zones, which differ by less than 0.3 % here.
-    for class in 1..11 {
-        let (before, after) = (found[class] as f64 * 1e-4, seen[class] as f64 * 25e-4);
-        assert!((after / before - 1.0).abs() < 0.01, "class {class}: {before} m² became {after} m²");
+}
+
+/// A map written tile row by tile row and opened again.
+fn written(map: &dyn LabelRaster, grid: RasterGrid, path: &Path) -> LabelGeoTiff {
+    let mut writer = LabelGeoTiffWriter::create(path, grid, None, TiffLayout::default()).unwrap();
+    for y in (0..grid.size.height).step_by(700) {
+        let band = Rect { x: 0, y, width: grid.size.width, height: 700.min(grid.size.height - y) };
+        writer.write_rows(&map.read_labels(band).unwrap()).unwrap();
     }
+    writer.finish().unwrap();
+    let copy = LabelGeoTiff::open(path, &[]).unwrap();
+    assert_eq!(copy.grid(), grid);
+    copy
 }
 
 #[test]
@@ -80,8 +108,20 @@ fn drone_masks() {
     let picture = read_label_map(root.join("annotation_mask_stleu.png")).unwrap();
     assert_eq!(saint_leu, picture);
     let trou_deau = read_label_map(root.join("annotation_mask_troudeau.png")).unwrap();
-    let (a, b) = (counts(&saint_leu), counts(&trou_deau));
-    let labelled: u64 = (0..UNLABELED).map(|id| a[usize::from(id)] + b[usize::from(id)]).sum();
-    let sand = 100.0 * (a[5] + b[5]) as f64 / labelled as f64;
-    assert_eq!(format!("{sand:.2}"), "73.58");
+    // The baseline that every result stands beside: everything is sand.
+    let sand = [&saint_leu, &trou_deau].map(|truth| (truth, LabelMap::from_elem(truth.dim(), 5)));
+    let constant = accuracy(sand.iter().map(|(truth, sand)| (*truth, sand)));
+    assert_eq!(format!("{constant:.2}"), "73.58");
+    assert_eq!(accuracy([&saint_leu, &trou_deau].into_iter().map(|truth| (truth, truth))), 100.0);
+}
+
+/// Percent of the labelled pixels of (truth, prediction) that agree, over all pairs.
+fn accuracy<'a>(pairs: impl Iterator<Item = (&'a LabelMap, &'a LabelMap)>) -> f64 {
+    let (mut right, mut all) = (0_u64, 0_u64);
+    for (truth, prediction) in pairs {
+        for (&truth, &prediction) in truth.iter().zip(prediction).filter(|(truth, _)| **truth != UNLABELED) {
+            (right, all) = (right + u64::from(truth == prediction), all + 1);
+        }
+    }
+    100.0 * right as f64 / all as f64
 }

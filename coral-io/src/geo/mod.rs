@@ -2,7 +2,8 @@
 //! pictures with a scale.
 //!
 //! Positions have x (easting or longitude) first. What combines two things of the world checks that both have the same
-//! [`Crs`](coral_core::Crs), and says so where they do not: nothing is reprojected silently.
+//! [`Crs`](coral_core::Crs), and says so where they do not: nothing is reprojected silently. [`ClassPolygons::reprojected`],
+//! [`FrameTrack::positions_in`], [`Resampled::reprojected`] and [`Projection`] do it on demand.
 //!
 //! # Examples
 //! ```
@@ -28,7 +29,6 @@
 mod bands;
 mod exif;
 mod map_picture;
-mod metric;
 mod polygonize;
 mod polygons;
 mod raster;

@@ -7,7 +7,6 @@ use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
 use serde::{Deserialize, Serialize};
 
-use super::metric::expect_same_crs;
 use super::polygons::{ClassPolygons, rings};
 
 /// What polygons become pixels.
@@ -68,7 +67,7 @@ impl PolygonRaster {
     /// the class [`UNLABELED`], or lies outside of the raster without [`RasterizeConfig::allow_outside`].
     pub fn new(polygons: &ClassPolygons, grid: RasterGrid, config: &RasterizeConfig) -> Result<Self> {
         grid.validate()?;
-        expect_same_crs("polygons", polygons.crs, ("the raster", grid.crs))?;
+        grid.crs.expect("polygons", polygons.crs)?;
         let (mut shapes, mut boxes) = (Vec::with_capacity(polygons.len()), Vec::with_capacity(polygons.len()));
         let (width, height) = (f64::from(grid.size.width), f64::from(grid.size.height));
         for (index, polygon) in polygons.polygons.iter().enumerate() {

@@ -22,7 +22,7 @@ pub use track::{track_cell, track_grid};
 /// Where frames were taken and what a classifier saw on them, in the order of the track.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameProbabilities {
-    /// What the positions are: [`Crs::WGS84`], or a projected system in metres.
+    /// What the positions are: [`Crs::WGS84`], or a system in metres ([`Crs::is_metric`]).
     pub crs: Crs,
     /// N×2: x and y, or longitude and latitude.
     pub positions: Array2<f64>,
@@ -34,8 +34,8 @@ impl FrameProbabilities {
     /// Checks that the arrays fit together and hold usable numbers.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the array, the frame and what was expected; a
-    /// geographic system other than WGS 84.
+    /// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] naming the array, the frame and what was expected; a system
+    /// that is neither WGS 84 nor known to be in metres.
     pub fn validate(&self) -> Result<()> {
         let (frames, classes) = self.probabilities.dim();
         if self.positions.dim() != (frames, 2) {
@@ -44,8 +44,8 @@ impl FrameProbabilities {
         if frames == 0 || classes == 0 {
             return Err(Error::input("frames", format!("{frames} frames of {classes} classes make no raster")));
         }
-        if (4000..5000).contains(&self.crs.epsg) && self.crs != Crs::WGS84 {
-            let reason = format!("expected EPSG:4326 or a projected system in metres, got {}", self.crs);
+        if self.crs != Crs::WGS84 && !self.crs.is_metric() {
+            let reason = format!("expected {} or coordinates in metres (e.g. UTM), got {}", Crs::WGS84, self.crs);
             return Err(Error::input("crs", reason));
         }
         for (frame, (position, row)) in self.positions.outer_iter().zip(self.probabilities.outer_iter()).enumerate() {

@@ -87,7 +87,8 @@ fn count_text(count: u64) -> String {
         _ => {
             let power = (count as f64).log10().floor() as i32 / 3;
             let unit = ["", "k", "M", "G", "T", "P", "E"][power.clamp(0, 6) as usize];
-            format!("{:.1}{unit}", count as f64 / 1000f64.powi(power))
+            // Cut off: 999.99 rounded up would have a digit more.
+            format!("{:.1}{unit}", (count as f64 / 1000f64.powi(power) * 10.0).floor() / 10.0)
         }
     }
 }
@@ -132,8 +133,14 @@ mod tests {
 
     #[test]
     fn counts_are_short() {
-        for (count, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (1_250_000, "1.2M"), (u64::MAX, "18.4E")]
-        {
+        for (count, text) in [
+            (0, "0"),
+            (99_999, "99999"),
+            (123_456, "123k"),
+            (1_250_000, "1.2M"),
+            (999_999_999, "999.9M"),
+            (u64::MAX, "18.4E"),
+        ] {
             assert_eq!(count_text(count), text);
         }
     }

@@ -51,7 +51,7 @@ fn shown(band: &LabelMap, block: Rect, decimation: Decimation) -> ClassId {
     if decimation == Decimation::Nearest || block.width == 1 {
         return band[[block.y.midpoint(bottom) as usize, block.x.midpoint(right) as usize]];
     }
-    let mut counts = [0u32; 256];
+    let mut counts = [0u64; 256];
     let part = coral_core::ndarray::s![block.y as usize..bottom as usize, block.x as usize..right as usize];
     band.slice(part).iter().for_each(|&id| counts[usize::from(id)] += 1);
     let most = counts.iter().copied().max().unwrap_or(0);

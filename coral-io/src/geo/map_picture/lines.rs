@@ -49,11 +49,18 @@ fn clipped(from: (f64, f64), to: (f64, f64), low: (f64, f64), high: (f64, f64)) 
 pub(super) fn fill_triangle(picture: &mut RgbImage, corners: [(f64, f64); 3], color: [u8; 3]) {
     let side = |a: (f64, f64), b: (f64, f64), p: (f64, f64)| (b.0 - a.0) * (p.1 - a.1) - (b.1 - a.1) * (p.0 - a.0);
     let [a, b, c] = corners;
-    for (x, y, pixel) in picture.enumerate_pixels_mut() {
-        let center = (f64::from(x) + 0.5, f64::from(y) + 0.5);
-        let sides = [side(a, b, center), side(b, c, center), side(c, a, center)];
-        if sides.iter().all(|&side| side >= 0.0) || sides.iter().all(|&side| side <= 0.0) {
-            *pixel = Rgb(color);
+    let pixels = |at: fn((f64, f64)) -> f64, length: u32| {
+        let (low, high) = (at(a).min(at(b)).min(at(c)), at(a).max(at(b)).max(at(c)));
+        let limit = |edge: f64| edge.clamp(0.0, f64::from(length)) as u32;
+        limit(low.floor())..limit(high.ceil())
+    };
+    for y in pixels(|corner| corner.1, picture.height()) {
+        for x in pixels(|corner| corner.0, picture.width()) {
+            let center = (f64::from(x) + 0.5, f64::from(y) + 0.5);
+            let sides = [side(a, b, center), side(b, c, center), side(c, a, center)];
+            if sides.iter().all(|&side| side >= 0.0) || sides.iter().all(|&side| side <= 0.0) {
+                picture.put_pixel(x, y, Rgb(color));
+            }
         }
     }
 }
@@ -74,5 +81,21 @@ mod tests {
         assert_eq!(ink((-5.0, -5.0), (-1.0, -1e6), 1.0), 0);
         assert_eq!(ink((f64::NAN, 0.0), (1.0, 1.0), 1.0), 0);
         assert!((6..=9).contains(&ink((0.5, 0.5), (7.5, 7.5), 1.0)));
+    }
+
+    #[test]
+    fn triangles_hold_centres() {
+        let ink = |corners| {
+            let mut picture = RgbImage::new(10, 8);
+            fill_triangle(&mut picture, corners, [9; 3]);
+            picture
+                .enumerate_pixels()
+                .filter(|(.., pixel)| pixel.0 == [9; 3])
+                .map(|(x, y, _)| (x, y))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ink([(1.0, 1.0), (3.2, 1.0), (1.0, 3.2)]), [(1, 1), (2, 1), (1, 2)]);
+        assert_eq!(ink([(-99.0, -99.0), (99.0, -99.0), (5.0, 99.0)]).len(), 80);
+        assert_eq!(ink([(-9.0, 2.0), (-5.0, 2.0), (-5.0, 6.0)]), []);
     }
 }

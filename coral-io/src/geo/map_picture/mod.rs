@@ -13,7 +13,6 @@ pub use self::confusion::confusion_picture;
 use self::decimate::Decimated;
 use self::furniture::Furniture;
 use self::lines::draw_line;
-use super::metric::{expect_same_crs, is_metric};
 use super::polygons::{ClassPolygons, rings};
 use crate::pictures::{Entry, PAPER, beside, text_scale};
 
@@ -92,7 +91,7 @@ impl<'a> MapPicture<'a> {
     /// nor [`Crs::WGS84`]; [`Error::InvalidParameter`] for a size of 0 or beyond 20 000 pixels.
     pub fn new(grid: RasterGrid, classes: &'a ClassSet, config: MapPictureConfig) -> Result<Self> {
         grid.validate()?;
-        if !is_metric(grid.crs) && grid.crs != Crs::WGS84 {
+        if !grid.crs.is_metric() && grid.crs != Crs::WGS84 {
             let reason = format!("expected coordinates in metres (e.g. UTM) or {}, got {}", Crs::WGS84, grid.crs);
             return Err(Error::input("grid", reason));
         }
@@ -107,7 +106,7 @@ impl<'a> MapPicture<'a> {
     /// # Errors
     /// [`Error::InvalidInput`] when they are in another system than the map.
     pub fn with_outlines(mut self, outlines: &'a ClassPolygons) -> Result<Self> {
-        expect_same_crs("outlines", outlines.crs, ("the map", self.grid.crs))?;
+        self.grid.crs.expect("outlines", outlines.crs)?;
         self.outlines = Some(outlines);
         Ok(self)
     }

@@ -55,7 +55,7 @@ fn pixels_without_class_stay_blank_and_outlines_show() {
             .with_outlines(&elsewhere)
             .unwrap_err()
             .to_string()
-            .contains("are in EPSG:4326, but the map is in EPSG:32740")
+            .contains("`outlines`: expected coordinates in EPSG:32740, got EPSG:4326")
     );
 }
 

@@ -14,7 +14,6 @@ use self::arcs::Arcs;
 use self::outlines::{Ring, Row, Tracer};
 use self::regions::Regions;
 use super::bands::bands;
-use super::metric::is_metric;
 use super::polygons::{Attributes, ClassPolygon, ClassPolygons};
 
 /// What makes a region of a class map a polygon.
@@ -88,7 +87,7 @@ pub fn polygonize(
         attributes.insert("class".into(), class.into());
         attributes.insert("name".into(), classes.name(class).into());
         attributes.insert("pixels".into(), pixels.into());
-        if is_metric(grid.crs) {
+        if grid.crs.is_metric() {
             attributes.insert("area_m2".into(), (pixels as f64 * grid.transform.pixel_area()).into());
         }
         let geometry = MultiPolygon(parts.into_iter().map(|part| part.polygon(grid)).collect());

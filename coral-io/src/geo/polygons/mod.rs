@@ -86,7 +86,7 @@ impl ClassPolygons {
     }
 
     /// These polygons, once their rings are checked: coordinates of 0 or 1e-100 to 1e100, at least four positions in each ring,
-    /// and degrees that are such in [`Crs::WGS84`]. Rings may still cross themselves: see [`validate`](Self::validate).
+    /// and degrees that are such in a geographic system. Rings may still cross themselves: see [`validate`](Self::validate).
     ///
     /// # Errors
     /// [`Error::InvalidInput`] naming the polygon and what is wrong with it.

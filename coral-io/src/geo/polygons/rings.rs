@@ -32,7 +32,7 @@ fn ring_problem(ring: &LineString<f64>, crs: Crs) -> Option<String> {
         return Some(format!("expected coordinates of 1e-100 to 1e100, found ({}, {})", at.x, at.y));
     }
     let beyond = |at: &&geo::Coord<f64>| at.x.abs() > 180.0 || at.y.abs() > 90.0;
-    if crs == Crs::WGS84
+    if crs.is_geographic()
         && let Some(at) = ring.0.iter().find(beyond)
     {
         let reason =

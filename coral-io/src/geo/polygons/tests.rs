@@ -152,6 +152,14 @@ fn positions_are_mapped_and_checked() {
     assert_eq!((moved.crs, bounds.min().x, bounds.max().y), (Crs::WGS84, 55.0, -20.0));
     assert!(some.map_positions(Crs::WGS84, |x, y| Ok((x + 500.0, y))).is_err());
     assert!(some.map_positions(UTM, |_, y| Ok((f64::NAN, y))).unwrap_err().to_string().contains("finite"));
+    // There and back again; pyproj 3.7 for the corner.
+    let place = polygons(UTM, vec![Polygon::new(square(322_022.0, 7_657_878.0, 10.0), vec![])]);
+    let degrees = place.reprojected(Crs::WGS84).unwrap();
+    let corner = degrees.polygons[0].geometry.0[0].exterior().0[0];
+    assert!((corner.x - 55.285721862301).abs() < 1e-9 && (corner.y - (-21.171788964244)).abs() < 1e-9, "{corner:?}");
+    let back = degrees.reprojected(UTM).unwrap();
+    assert!((back.areas().unwrap()[0] - 100.0).abs() < 1e-3 && back.polygons[0].class == Some(1));
+    assert!(place.reprojected(Crs { epsg: 31370 }).is_err());
     let fails = some.map_positions(UTM, |_, _| Err(Error::input("zone", "far")));
     assert!(fails.unwrap_err().to_string().contains("zone"));
 }

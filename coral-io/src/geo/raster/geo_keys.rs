@@ -4,6 +4,7 @@
 //! OGC GeoTIFF Standard 1.1 (OGC 19-008r4), sections 7.1 and 7.5 and annex B.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use coral_core::{Crs, Error, Result};
 use tiff_reader::{Ifd, TagValue};
@@ -21,8 +22,8 @@ const USER_DEFINED: u16 = 32767;
 const PROJECTED: u16 = 1;
 const GEOGRAPHIC: u16 = 2;
 
-/// Geographic systems of surveys; the registry has no rule that tells them from others by their numbers.
-const GEOGRAPHIC_SYSTEMS: [u32; 10] = [4326, 4258, 4269, 4283, 4490, 4612, 4627, 4674, 6668, 7844];
+/// Numbers that the registry gives to projected systems alone.
+const PROJECTED_ALONE: [RangeInclusive<u32>; 2] = [2000..=3799, 20050..=32766];
 
 /// A result with a reason to which the file has still to be added.
 pub(super) type OrReason<T> = std::result::Result<T, String>;
@@ -118,14 +119,15 @@ fn named_utm(text: &str) -> Option<Crs> {
 pub(super) fn key_directory(crs: Crs) -> Result<TagValue> {
     let fail = |reason: &str| Error::input("crs", format!("{crs} cannot be written to a GeoTIFF: {reason}"));
     let epsg = u16::try_from(crs.epsg).map_err(|_| fail("its number does not fit"))?;
-    let geographic = GEOGRAPHIC_SYSTEMS.contains(&crs.epsg);
     if epsg == 0 || epsg == USER_DEFINED {
         return Err(fail("it is no number of the EPSG registry"));
     }
-    if !geographic && (4000..5000).contains(&epsg) {
-        return Err(fail("it is not known whether it is geographic or projected"));
-    }
-    let (model, key) = if geographic { (GEOGRAPHIC, GEODETIC_CRS) } else { (PROJECTED, PROJECTED_CRS) };
+    let projected = crs.is_metric() || PROJECTED_ALONE.iter().any(|range| range.contains(&crs.epsg)) || epsg == 3857;
+    let (model, key) = match (crs.is_geographic(), projected) {
+        (true, _) => (GEOGRAPHIC, GEODETIC_CRS),
+        (false, true) => (PROJECTED, PROJECTED_CRS),
+        (false, false) => return Err(fail("it is not known whether it is geographic or projected")),
+    };
     // Version 1.1.0, three keys: model type, pixels are areas, the system.
     let words = [1, 1, 0, 3, MODEL_TYPE, 0, 1, model, RASTER_TYPE, 0, 1, 1, key, 0, 1, epsg];
     Ok(TagValue::Short(words.to_vec()))
@@ -164,9 +166,15 @@ mod tests {
 
     #[test]
     fn unwritable_systems_are_refused() {
-        for (epsg, text) in [(0, "no number"), (70_000, "does not fit"), (4087, "not known whether")] {
+        for (epsg, text) in
+            [(0, "no number"), (70_000, "does not fit"), (4087, "not known whether"), (6319, "not known whether")]
+        {
             assert!(key_directory(Crs { epsg }).unwrap_err().to_string().contains(text), "{epsg}");
         }
-        assert_eq!(key_directory(Crs::WGS84).unwrap().as_u16_slice().unwrap()[7], GEOGRAPHIC);
+        for (epsg, model) in
+            [(4326, GEOGRAPHIC), (6318, GEOGRAPHIC), (32740, PROJECTED), (4471, PROJECTED), (3857, PROJECTED)]
+        {
+            assert_eq!(key_directory(Crs { epsg }).unwrap().as_u16_slice().unwrap()[7], model, "{epsg}");
+        }
     }
 }

@@ -82,6 +82,7 @@ impl LabelRaster for LabelGeoTiff {
 
     fn read_labels(&self, window: Rect) -> Result<LabelMap> {
         let metadata = self.tiff.metadata();
+        window.expect_inside("window", metadata.grid.size)?;
         let mut labels = LabelMap::from_elem((window.height as usize, window.width as usize), UNLABELED);
         if metadata.sample_type == SampleType::U8 {
             let values = self.tiff.pixels::<u8>(window)?;

@@ -115,7 +115,8 @@ fn grid(path: &Path, (ifd, keys): (&Ifd, &GeoKeys), size: Size, assumed: Option<
     let transform = transform_of(ifd, keys).map_err(fail)?.or_else(|| world_file(path));
     let transform: GeoTransform = transform.ok_or_else(|| {
         fail(
-            "the file does not say where its pixels lie: expected a pixel scale with a tie point, a transformation"
+            "the file does not say where its pixels lie: expected a pixel scale with a tie point, a transformation, or a \
+             world file of six numbers beside it"
                 .into(),
         )
     })?;

@@ -1,3 +1,5 @@
+//! GeoTIFFs by windows, and their pixels on other grids.
+
 mod band_writer;
 mod gdal_metadata;
 mod geo_keys;
@@ -25,7 +27,7 @@ pub use orthophoto::{Orthophoto, OrthophotoConfig};
 pub use orthophoto_writer::OrthophotoWriter;
 pub use projection::Projection;
 pub use reader::{GeoTiff, GeoTiffOptions};
-pub use regrid::{expect_north_up, expect_overlap, expect_same_crs, suggested_grid};
+pub use regrid::{expect_north_up, expect_overlap, suggested_grid};
 pub use resampled::{Resampled, Resampling};
 pub use samples::{SampleType, Samples};
 pub use writer::{TiffBlocks, TiffCompression, TiffLayout};

@@ -114,7 +114,7 @@ impl Orthophoto {
     }
 
     fn looked_up(&self, palette: &[[u8; 3]], place: f64) -> Result<[u8; 3]> {
-        let color = palette.get(place as usize).copied();
+        let color = if place < 0.0 { None } else { palette.get(place as usize).copied() };
         color.ok_or_else(|| self.tiff.fail(format!("place {place} in a palette of {} colours", palette.len())))
     }
 }

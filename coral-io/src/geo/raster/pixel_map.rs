@@ -9,9 +9,14 @@ use super::projection::Projection;
 pub(super) type Position = (f64, f64);
 
 /// Largest error of an interpolated position in source pixels; GDAL allows itself 0.125.
-const TOLERANCE: f64 = 0.01;
-/// Rows of fewer pixels are not worth interpolating.
-const SHORT: usize = 8;
+const TOLERANCE: f64 = 0.001;
+/// Columns between those whose positions are always computed. Such columns are multiples of it, whatever the window, so
+/// that all windows agree with the whole. A power of two.
+const SPAN: u64 = 64;
+/// Fewer columns are not worth interpolating.
+const SHORT: u64 = 8;
+/// Pixels whose positions are held at once.
+const LARGEST_WINDOW: u64 = 1 << 20;
 /// Source pixels that are read at once; a window that needs more is cut.
 const LARGEST_SOURCE: u64 = 1 << 24;
 
@@ -39,48 +44,74 @@ impl PixelMap {
         Ok(Self { from, to, projection: Projection::new(to.crs, from.crs)? })
     }
 
-    /// The source position of the centre of a pixel.
-    fn exact(&self, column: u32, row: u32) -> Position {
-        let (x, y) = self.to.transform.world(f64::from(column) + 0.5, f64::from(row) + 0.5);
+    /// The source position of the centre of a pixel, which may lie beyond the end of the row.
+    fn exact(&self, column: u64, row: u32) -> Position {
+        let (x, y) = self.to.transform.world(column as f64 + 0.5, f64::from(row) + 0.5);
         let position = self.projection.transform(x, y).map(|(x, y)| self.from.transform.pixel(x, y));
         position.unwrap_or((f64::NAN, f64::NAN))
     }
 
     /// The source positions of the pixels of a row from `column` on.
     fn fill_row(&self, column: u32, row: u32, positions: &mut [Position]) {
-        let at = |index: usize| self.exact(column + index as u32, row);
-        let last = positions.len().saturating_sub(1);
-        if positions.len() < SHORT || self.projection.from() == self.projection.to() {
-            positions.iter_mut().enumerate().for_each(|(index, position)| *position = at(index));
+        let column = u64::from(column);
+        if self.projection.from() == self.projection.to() {
+            (column..).zip(positions).for_each(|(column, position)| *position = self.exact(column, row));
             return;
         }
-        let (start, middle, end) = (at(0), at(last / 2), at(last));
-        let along = |index: usize| {
-            let part = index as f64 / last as f64;
-            (start.0 + part * (end.0 - start.0), start.1 + part * (end.1 - start.1))
-        };
-        let straight = along(last / 2);
-        // NaN is not within the tolerance: such rows are cut until they are short.
-        if (straight.0 - middle.0).abs().max((straight.1 - middle.1).abs()) <= TOLERANCE {
-            positions.iter_mut().enumerate().for_each(|(index, position)| *position = along(index));
-        } else {
-            let (left, right) = positions.split_at_mut(last / 2);
-            self.fill_row(column, row, left);
-            self.fill_row(column + left.len() as u32, row, right);
+        let end = column + positions.len() as u64;
+        let (mut first, mut start) = (column - column % SPAN, None);
+        while first < end {
+            let ends = [start.unwrap_or_else(|| self.exact(first, row)), self.exact(first + SPAN, row)];
+            self.fill_span(&Span { row, first, length: SPAN, ends }, column, positions);
+            (first, start) = (first + SPAN, Some(ends[1]));
         }
     }
 
-    /// Cuts `window` into pieces whose sources fit into memory; pieces without a source are left out.
-    pub(super) fn parts(&self, window: Rect) -> Vec<Part> {
+    /// The source positions of the pixels of a span, as far as `positions`, those from `column` on, hold them.
+    fn fill_span(&self, span: &Span, column: u64, positions: &mut [Position]) {
+        let &Span { row, first, length, ends: [start, end] } = span;
+        let inside = first.max(column)..(first + length).min(column + positions.len() as u64);
+        if inside.is_empty() {
+            return;
+        }
+        if length <= SHORT {
+            inside.for_each(|at| positions[(at - column) as usize] = self.exact(at, row));
+            return;
+        }
+        let along = |at: u64| {
+            let part = (at - first) as f64 / length as f64;
+            (start.0 + part * (end.0 - start.0), start.1 + part * (end.1 - start.1))
+        };
+        let half = length / 2;
+        let (middle, straight) = (self.exact(first + half, row), along(first + half));
+        // NaN is not within the tolerance: such spans are cut until they are short.
+        if (straight.0 - middle.0).abs().max((straight.1 - middle.1).abs()) <= TOLERANCE {
+            inside.for_each(|at| positions[(at - column) as usize] = along(at));
+        } else {
+            self.fill_span(&Span { row, first, length: half, ends: [start, middle] }, column, positions);
+            self.fill_span(&Span { row, first: first + half, length: half, ends: [middle, end] }, column, positions);
+        }
+    }
+
+    /// The source positions of the pixels of a window, H×W.
+    fn positions(&self, window: Rect) -> Array2<Position> {
         let mut positions = Array2::from_elem((window.height as usize, window.width as usize), (f64::NAN, f64::NAN));
         for (row, mut positions) in (window.y..).zip(positions.rows_mut()) {
             if let Some(positions) = positions.as_slice_mut() {
                 self.fill_row(window.x, row, positions);
             }
         }
-        let Some(source) = source_of(&positions, self.from.size) else { return Vec::new() };
-        if source.area() <= LARGEST_SOURCE || window.area() == 1 {
-            return vec![Part { window, positions, source }];
+        positions
+    }
+
+    /// Hands over `window` in pieces that fit into memory with their sources; pieces without a source are left out.
+    pub(super) fn visit_parts(&self, window: Rect, visit: &mut impl FnMut(Part) -> Result<()>) -> Result<()> {
+        if window.area() <= LARGEST_WINDOW {
+            let positions = self.positions(window);
+            let Some(source) = source_of(&positions, self.from.size) else { return Ok(()) };
+            if source.area() <= LARGEST_SOURCE || window.area() == 1 {
+                return visit(Part { window, positions, source });
+            }
         }
         let Rect { x, y, width, height } = window;
         let [one, two] = if width >= height {
@@ -90,10 +121,18 @@ impl PixelMap {
             let upper = height / 2;
             [Rect { height: upper, ..window }, Rect { y: y + upper, height: height - upper, ..window }]
         };
-        let mut parts = self.parts(one);
-        parts.extend(self.parts(two));
-        parts
+        self.visit_parts(one, visit)?;
+        self.visit_parts(two, visit)
     }
+}
+
+/// Columns of a row whose positions are found together.
+struct Span {
+    row: u32,
+    first: u64,
+    length: u64,
+    /// The positions of the first column and of the one after the last.
+    ends: [Position; 2],
 }
 
 /// The pixel of a raster that holds a position.
@@ -140,6 +179,11 @@ mod tests {
             let (u, v) = map.exact(column, 17);
             assert!((u - x).abs() <= TOLERANCE && (v - y).abs() <= TOLERANCE, "{column}: ({x}, {y}) for ({u}, {v})");
         }
+        for (start, end) in [(0, 1), (3, 9), (63, 65), (700, 2900), (3999, 4000)] {
+            let mut part = vec![(0.0, 0.0); end - start];
+            map.fill_row(start as u32, 17, &mut part);
+            assert_eq!(part, row[start..end], "{start} to {end}");
+        }
     }
 
     #[test]
@@ -148,10 +192,24 @@ mod tests {
         let from = RasterGrid { size: size(40_000, 40_000), ..grid(0.0, 0.0, 1.0, 32740) };
         let to = RasterGrid { size: size(40, 40), ..grid(0.0, 0.0, 1000.0, 32740) };
         let map = PixelMap::new(from, to).unwrap();
-        let parts = map.parts(Rect::whole(to.size));
+        let parts_of = |map: &PixelMap, window: Rect| {
+            let mut parts = Vec::new();
+            map.visit_parts(window, &mut |part| {
+                parts.push(part);
+                Ok(())
+            })
+            .unwrap();
+            parts
+        };
+        let parts = parts_of(&map, Rect::whole(to.size));
         assert!(parts.len() >= 64 && parts.iter().all(|part| part.source.area() <= LARGEST_SOURCE));
         assert_eq!(parts.iter().map(|part| part.window.area()).sum::<u64>(), 1600);
         let away = grid(5e5, 5e5, 1.0, 32740);
-        assert!(PixelMap::new(from, away).unwrap().parts(Rect::whole(away.size)).is_empty());
+        assert!(parts_of(&PixelMap::new(from, away).unwrap(), Rect::whole(away.size)).is_empty());
+        // Large windows are cut, too, before positions are held for them.
+        let fine = RasterGrid { size: size(4000, 1000), ..grid(0.0, 0.0, 1.0, 32740) };
+        let parts = parts_of(&PixelMap::new(from, fine).unwrap(), Rect::whole(fine.size));
+        assert!(parts.iter().all(|part| part.window.area() <= LARGEST_WINDOW));
+        assert_eq!(parts.iter().map(|part| part.window.area()).sum::<u64>(), 4_000_000);
     }
 }

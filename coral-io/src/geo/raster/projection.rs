@@ -1,14 +1,16 @@
 use std::fmt;
 
+use coral_core::ndarray::{Array2, ArrayView2};
 use coral_core::{Crs, Error, Result};
 use proj4rs::proj::Proj;
 use proj4rs::transform::transform;
 
 /// Positions from one coordinate reference system to another.
 ///
-/// Known are UTM on WGS 84 (EPSG:32601–32660 and 32701–32760), longitude and latitude on WGS 84 (4326), Web Mercator
-/// (3857), and the systems of RGR92 (4627, 2975: La Réunion), ETRS89 (4258, 25828–25838) and RGF93 (2154), which are
-/// taken for equal to WGS 84, as PROJ takes them: they are within a metre of it. x is the easting or the longitude in
+/// Known are longitude and latitude (4326) and UTM (32601–32660, 32701–32760) on WGS 84, Web Mercator (3857), Lambert-93
+/// (2154), and the zones of UTM and the degrees of surveys whose datum is taken for equal to WGS 84, as PROJ takes it
+/// ([`Crs::utm_zone`], [`Crs::is_geographic`]): RGR92, ETRS89 and others are within a metre of it, NAD83 and GDA94 within
+/// two. French Polynesia's RGPF, which PROJ shifts, is not among them. x is the easting or the longitude in
 /// degrees, y the northing or the latitude.
 ///
 /// # Examples
@@ -82,6 +84,25 @@ impl Projection {
     }
 }
 
+impl Projection {
+    /// N×2 positions in the other system.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for positions of other than two numbers; that of [`transform`](Projection::transform) for
+    /// the first that has no place there.
+    pub fn transform_all(&self, positions: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+        let (rows, columns) = positions.dim();
+        if columns != 2 {
+            return Err(Error::shape("positions", format!("{rows}x2"), format!("{rows}x{columns}")));
+        }
+        let mut there = positions.to_owned();
+        for mut position in there.rows_mut() {
+            (position[0], position[1]) = self.transform(position[0], position[1])?;
+        }
+        Ok(there)
+    }
+}
+
 impl fmt::Debug for Projection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Projection").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
@@ -90,26 +111,26 @@ impl fmt::Debug for Projection {
 
 /// PROJ's description of a system.
 fn described(crs: Crs) -> Result<Proj> {
+    const WGS84: &str = "+datum=WGS84 +no_defs";
+    const SURVEYS: &str = "+ellps=GRS80 +towgs84=0,0,0 +no_defs";
+    let datum = if crs == Crs::WGS84 || (32601..=32760).contains(&crs.epsg) { WGS84 } else { SURVEYS };
     let text = match (crs.epsg, crs.utm_zone()) {
-        (_, Some((zone, true))) => format!("+proj=utm +zone={zone} +south +datum=WGS84 +units=m +no_defs"),
-        (_, Some((zone, false))) => format!("+proj=utm +zone={zone} +datum=WGS84 +units=m +no_defs"),
-        (4326, _) => "+proj=longlat +datum=WGS84 +no_defs".to_owned(),
-        (4627 | 4258, _) => "+proj=longlat +ellps=GRS80 +towgs84=0,0,0 +no_defs".to_owned(),
-        (2975, _) => "+proj=utm +zone=40 +south +ellps=GRS80 +towgs84=0,0,0 +units=m +no_defs".to_owned(),
-        (25828..=25838, _) => {
-            format!("+proj=utm +zone={} +ellps=GRS80 +towgs84=0,0,0 +units=m +no_defs", crs.epsg - 25800)
-        }
+        (3296..=3299 | 4687, _) => return Err(unknown(crs)),
+        (_, Some((zone, true))) => format!("+proj=utm +zone={zone} +south +units=m {datum}"),
+        (_, Some((zone, false))) => format!("+proj=utm +zone={zone} +units=m {datum}"),
+        _ if crs.is_geographic() => format!("+proj=longlat {datum}"),
         (2154, _) => "+proj=lcc +lat_1=49 +lat_2=44 +lat_0=46.5 +lon_0=3 +x_0=700000 +y_0=6600000 +ellps=GRS80 \
             +towgs84=0,0,0 +units=m +no_defs"
             .to_owned(),
         (3857, _) => "+proj=merc +a=6378137 +b=6378137 +lat_ts=0 +lon_0=0 +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null \
             +wktext +no_defs"
             .to_owned(),
-        _ => {
-            let reason =
-                format!("no projection is known for {crs}: expected UTM on WGS 84, EPSG:4326 or one like these");
-            return Err(Error::parameter("crs", reason));
-        }
+        _ => return Err(unknown(crs)),
     };
     Proj::from_proj_string(&text).map_err(|error| Error::parameter("crs", format!("{crs}: {error}")))
+}
+
+fn unknown(crs: Crs) -> Error {
+    let reason = format!("no projection is known for {crs}: expected UTM on WGS 84, EPSG:4326 or one like these");
+    Error::parameter("crs", reason)
 }

@@ -138,6 +138,7 @@ impl GeoTiff {
         let transform = &mut metadata.grid.transform;
         transform.column = along(transform.column, whole.width, size.width);
         transform.row = along(transform.row, whole.height, size.height);
+        metadata.grid.validate().map_err(|error| self.fail(format!("overview {index}: {error}")))?;
         Self::of_image(&self.path, Arc::clone(&self.file), image, metadata)
     }
 

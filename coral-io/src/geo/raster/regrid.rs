@@ -4,25 +4,6 @@ use coral_core::{Crs, Error, GeoTransform, RasterGrid, Result, Size};
 
 use super::projection::Projection;
 
-/// Checks that two rasters are in one coordinate reference system; `what` names the second.
-///
-/// # Errors
-/// [`Error::InvalidInput`] naming `what` and both systems.
-///
-/// # Examples
-/// ```
-/// use coral_core::Crs;
-/// let error = coral_io::geo::expect_same_crs("mask", Crs::utm(40, true)?, Crs::WGS84).unwrap_err();
-/// assert!(error.to_string().contains("EPSG:32740, got EPSG:4326"));
-/// # Ok::<(), coral_core::Error>(())
-/// ```
-pub fn expect_same_crs(what: &str, expected: Crs, actual: Crs) -> Result<()> {
-    if expected == actual {
-        return Ok(());
-    }
-    Err(Error::input(what, format!("expected coordinates in {expected}, got {actual}: reproject one of them first")))
-}
-
 /// Checks that columns run east and rows south; `what` names the raster.
 ///
 /// # Errors
@@ -116,7 +97,10 @@ pub fn suggested_grid(grid: &RasterGrid, to: Crs, resolution: Option<f64>) -> Re
         // A pixel of the caller's size more, rather than a part of the raster less; rounding errors are no part.
         let pixels = if resolution.is_some() { (pixels - 1e-6).ceil() } else { pixels.round() }.max(1.0);
         let fits = pixels <= f64::from(u32::MAX);
-        fits.then_some(pixels as u32).ok_or_else(|| Error::input("grid", format!("{pixels} pixels along a side")))
+        fits.then_some(pixels as u32).ok_or_else(|| {
+            let reason = format!("expected a raster of at most {} pixels along a side, it has {pixels}", u32::MAX);
+            Error::input("grid", reason)
+        })
     };
     let size = Size { width: count(right - left)?, height: count(top - bottom)? };
     let grid = RasterGrid { size, transform: GeoTransform::north_up(left, top, pixel, pixel), crs: to };

@@ -4,7 +4,7 @@ use coral_core::{ImageRaster, ImageWindow, LabelMap, LabelRaster, RasterGrid, Re
 
 use super::pixel_map::{PixelMap, Position, nearest};
 use super::reader::GeoTiff;
-use super::regrid::{expect_overlap, expect_same_crs};
+use super::regrid::expect_overlap;
 
 /// How a value between pixels is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Resampling {
 ///
 /// Only the part of the source under a window is read, in pieces that fit into memory. Pixels beyond the source hold
 /// no data. Labels are always taken from the nearest pixel. Between coordinate reference systems, positions are right
-/// to 0.01 source pixels.
+/// to 0.001 source pixels. All windows agree with the whole.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ impl<R> Resampled<R> {
     /// [`Error::InvalidInput`](coral_core::Error::InvalidInput) when the systems differ, the rasters do not meet, or
     /// one has no pixels or no place.
     pub fn new(source: R, from: RasterGrid, to: RasterGrid, method: Resampling) -> Result<Self> {
-        expect_same_crs("target grid", from.crs, to.crs)?;
+        from.crs.expect("target grid", to.crs)?;
         Self::reprojected(source, from, to, method)
     }
 
@@ -112,7 +112,7 @@ impl<R: LabelRaster> LabelRaster for Resampled<R> {
         window.expect_inside("window", self.map.to.size)?;
         self.expect_source(self.source.size())?;
         let mut labels = LabelMap::from_elem((window.height as usize, window.width as usize), UNLABELED);
-        for part in self.map.parts(window) {
+        self.map.visit_parts(window, &mut |part| {
             let source = self.source.read_labels(part.source)?;
             for ((row, column), &position) in part.positions.indexed_iter() {
                 if let Some((x, y)) = nearest(position, self.map.from.size) {
@@ -121,7 +121,8 @@ impl<R: LabelRaster> LabelRaster for Resampled<R> {
                     labels[place] = source[[(y - part.source.y) as usize, (x - part.source.x) as usize]];
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(labels)
     }
 }
@@ -136,7 +137,7 @@ impl<R: ImageRaster> ImageRaster for Resampled<R> {
         self.expect_source(self.source.size())?;
         let mut image = RgbImage::new(window.width, window.height);
         let mut valid = Array2::from_elem((window.height as usize, window.width as usize), false);
-        for part in self.map.parts(window) {
+        self.map.visit_parts(window, &mut |part| {
             let source = self.source.read_image(part.source)?;
             let local = |x: u32, y: u32| (x - part.source.x, y - part.source.y);
             let holds_data = |x: u32, y: u32| {
@@ -155,7 +156,8 @@ impl<R: ImageRaster> ImageRaster for Resampled<R> {
                 image.put_pixel(x, y, Rgb(color.map(|level| level.round() as u8)));
                 valid[[y as usize, x as usize]] = true;
             }
-        }
+            Ok(())
+        })?;
         Ok(ImageWindow { image, valid })
     }
 }
@@ -170,7 +172,7 @@ impl Resampled<GeoTiff> {
         self.expect_source(self.source.grid().size)?;
         let bands = self.source.metadata().bands;
         let mut values = Array3::from_elem((bands, window.height as usize, window.width as usize), f32::NAN);
-        for part in self.map.parts(window) {
+        self.map.visit_parts(window, &mut |part| {
             let source = self.source.read_f32(part.source)?;
             let local = |x: u32, y: u32| ((y - part.source.y) as usize, (x - part.source.x) as usize);
             for ((row, column), &position) in part.positions.indexed_iter() {
@@ -186,7 +188,8 @@ impl Resampled<GeoTiff> {
                     }
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(values)
     }
 }

@@ -138,6 +138,7 @@ impl<T: TiffWriteSample + Default, W: Write + Seek + Sync> BlockWriter<T, W> {
         let together = usize::from(image.block_samples_per_pixel());
         let blocks = image.checked_block_count().map_err(|error| failed(path, error))?;
         let (across, down) = counts(grid.size, block);
+        expect_room(grid.size, blocks, [blocks / (down * across), block.height as usize, size_of::<T>() * together])?;
         let encoding = BlockEncodingOptions {
             byte_order: ByteOrder::LittleEndian,
             compression,
@@ -245,6 +246,23 @@ impl<T, W: Write + Seek> fmt::Debug for BlockWriter<T, W> {
             .field("stored", &stored)
             .finish_non_exhaustive()
     }
+}
+
+/// Bytes of a row of blocks, and blocks of a file, that a writer takes on.
+const LARGEST_ROW: u128 = 1 << 34;
+const MOST_BLOCKS: usize = 1 << 26;
+
+/// Refuses rasters whose row of blocks or list of blocks would not fit into memory, before memory is asked for.
+fn expect_room(size: Size, blocks: usize, [planes, rows, pixel]: [usize; 3]) -> Result<()> {
+    let bytes = [planes, rows, pixel].map(|number| number as u128).iter().product::<u128>() * u128::from(size.width);
+    if bytes <= LARGEST_ROW && blocks <= MOST_BLOCKS {
+        return Ok(());
+    }
+    let reason = format!(
+        "a raster of {size} needs {blocks} blocks and {bytes} bytes for a row of them: expected at most {MOST_BLOCKS} and \
+         {LARGEST_ROW}"
+    );
+    Err(Error::input("raster size", reason))
 }
 
 /// Blocks in a row of blocks, and rows of blocks.

@@ -105,7 +105,7 @@ fn wrong_polygons_are_refused() {
     assert!(rasterize(&one, &grid(8, 6), &allowed).unwrap().iter().all(|&id| id == UNLABELED));
     let elsewhere = ClassPolygons { crs: Crs::WGS84, ..one.clone() };
     let error = rasterize(&elsewhere, &grid(8, 6), &allowed).unwrap_err().to_string();
-    assert!(error.contains("are in EPSG:4326, but the raster is in EPSG:32740"), "{error}");
+    assert!(error.contains("`polygons`: expected coordinates in EPSG:32740, got EPSG:4326"), "{error}");
     for class in [None, Some(UNLABELED)] {
         let mut unnamed = one.clone();
         unnamed.polygons[0].class = class;

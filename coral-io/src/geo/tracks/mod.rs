@@ -7,13 +7,14 @@ mod time;
 
 use std::collections::HashMap;
 
-use coral_core::{Error, Result};
+use coral_core::{Crs, Error, Result};
 use ndarray::Array2;
 
 pub use self::gpx::{GpsFix, GpsTrack, PlaceConfig, read_gpx};
 pub use self::predictions::{FramePredictions, write_probabilities};
 pub use self::table::{read_frame_table, write_frame_table};
 pub(super) use self::time::parse_time;
+use super::raster::Projection;
 
 /// What else is known of a photograph besides its position.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -144,16 +145,24 @@ impl FrameTrack {
         positions
     }
 
-    /// N×2 positions in another system; `map` takes longitude and latitude.
+    /// N×2 positions in another system.
     ///
     /// # Errors
-    /// That of `map`.
-    pub fn map_positions(&self, map: impl Fn(f64, f64) -> Result<(f64, f64)>) -> Result<Array2<f64>> {
-        let mut positions = self.positions();
-        for mut row in positions.rows_mut() {
-            (row[0], row[1]) = map(row[0], row[1])?;
-        }
-        Ok(positions)
+    /// [`Error::InvalidParameter`] for a system that [`Projection`] does not know; [`Error::InvalidInput`] for a position
+    /// that has no place there.
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_core::Crs;
+    /// use coral_io::geo::{Frame, FrameTrack};
+    /// let frame = Frame { file: "a.jpg".into(), longitude: 57.0, latitude: 0.0, readings: Default::default() };
+    /// let track = FrameTrack { frames: vec![frame], without_position: vec![] };
+    /// let metres = track.positions_in(Crs::utm(40, true)?)?; // on the zone's meridian and the equator
+    /// assert!((metres[[0, 0]] - 500_000.0).abs() < 1e-3 && (metres[[0, 1]] - 10_000_000.0).abs() < 1e-3);
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn positions_in(&self, crs: Crs) -> Result<Array2<f64>> {
+        Projection::new(Crs::WGS84, crs)?.transform_all(self.positions().view())
     }
 }
 

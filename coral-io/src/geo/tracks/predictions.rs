@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use coral_core::{ClassSet, Error, Result, write_atomically};
+use coral_core::{ClassSet, Crs, Error, Result, write_atomically};
 use ndarray::{Array2, Axis};
 
 use super::FrameTrack;
 use crate::MultiLabelTable;
+use crate::geo::raster::Projection;
 use crate::points::file_name;
 
 /// Photographs with their positions and class probabilities, and those that lack one of them.
@@ -23,6 +24,16 @@ pub struct FramePredictions {
     pub without_prediction: Vec<String>,
     /// Photographs of the predictions that the track does not hold.
     pub without_position: Vec<String>,
+}
+
+impl FramePredictions {
+    /// The N×2 positions in another system.
+    ///
+    /// # Errors
+    /// Those of [`FrameTrack::positions_in`].
+    pub fn positions_in(&self, crs: Crs) -> Result<Array2<f64>> {
+        Projection::new(Crs::WGS84, crs)?.transform_all(self.positions.view())
+    }
 }
 
 impl FrameTrack {

@@ -41,8 +41,13 @@ fn seatizen_tables_are_read() {
     let track = FrameTrack::new(records).unwrap();
     assert_eq!((track.len(), track.is_empty(), track.without_position.len()), (1, false, 1));
     assert_eq!(track.without_position[0].reason, "has no position");
-    let mapped = track.map_positions(|x, y| Ok((x * 2.0, y + 1.0))).unwrap();
-    assert_eq!(mapped, array![[110.5, -20.1]]);
+    // pyproj 3.7.
+    let metres = track.positions_in(Crs { epsg: 32740 }).unwrap();
+    assert!(
+        (metres[[0, 0]] - 318_224.911_163).abs() < 1e-3 && (metres[[0, 1]] - 7_665_785.454_883).abs() < 1e-3,
+        "{metres}"
+    );
+    assert!(track.positions_in(Crs { epsg: 31370 }).unwrap_err().to_string().contains("EPSG:31370"));
 }
 
 #[test]
