@@ -12,7 +12,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a survey is made of and how it is mapped; a TOML file. What is left out has the published values, but for
-/// `map.fusion` (the published maps vote), `coarse.raster.metric` and `evaluation.published_means` (slips there).
+/// `coarse.raster.metric` and `evaluation.published_means` (slips there).
 ///
 /// Relative paths start from the file's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use coral_models::{
     Augmentation, ColorJitter, CosineConfig, FrameHead, FrameHeadFit, FrameSamples, Interval, Monitor, OptimizerConfig,
     ScheduleConfig, SegFormerConfig, SegFormerFitConfig, SegmentationLoss, TrainerConfig,
 };
-use coral_weak::{RasterMapConfig, TileRules, lab_image};
+use coral_weak::{Fusion, RasterMapConfig, TileRules, lab_image};
 
 use super::{
     CoarseConfig, EvaluationConfig, NetworkChoice, RefinementConfig, SessionConfig, SurveyConfig, TrainingConfig,
@@ -112,7 +112,12 @@ impl LagoonPlan {
                 fit,
                 ..TrainingConfig::default()
             },
-            map: RasterMapConfig { tile, stride: Size { width: 32, height: 32 }, ..RasterMapConfig::default() },
+            map: RasterMapConfig {
+                tile,
+                stride: Size { width: 32, height: 32 },
+                fusion: Fusion::Logits,
+                ..RasterMapConfig::default()
+            },
             refinement: RefinementConfig::default(),
             evaluation: Some(EvaluationConfig {
                 zones: "zones.geojson".into(),

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Fusion {
     /// Each tile votes for its most probable class.
+    #[default]
     Votes,
     /// The class with the largest mean logit: probabilities are multiplied, so that a sure tile outweighs unsure ones.
-    #[default]
     Logits,
     /// The class with the largest mean probability.
     Probabilities,
 }
 
-/// How a raster is cut into tiles; the default is the published one but for the fusion, which there is by votes.
+/// How a raster is cut into tiles; the default is the published one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RasterMapConfig {
