@@ -4,8 +4,7 @@ use coral_core::{
     ClassSet, Error, LabelMap, LabelRaster, Metric, RasterGrid, Rect, Result, UNLABELED, write_atomically,
 };
 use coral_io::geo::{
-    ClassPolygons, GeoTiff, LabelGeoTiff, PolygonRaster, Projection, RasterizeConfig, Resampled, Resampling,
-    read_polygons,
+    ClassPolygons, GeoTiff, LabelGeoTiff, PolygonRaster, RasterizeConfig, Resampled, Resampling, read_polygons,
 };
 use coral_metrics::{ClassMean, ConfusionMatrix};
 
@@ -35,8 +34,7 @@ pub(super) struct Truth {
 /// Polygons brought to another system, which is what a caller asked for who names it.
 pub(super) fn polygons_in(path: &Path, grid: &RasterGrid) -> Result<ClassPolygons> {
     let polygons = read_polygons(path)?;
-    let projected = Projection::new(polygons.crs, grid.crs)
-        .and_then(|projection| polygons.map_positions(grid.crs, |x, y| projection.transform(x, y)));
+    let projected = polygons.reprojected(grid.crs);
     projected.map_err(|error| about_photograph(path, error))
 }
 

@@ -174,12 +174,14 @@ fn write_zones(plan: &LagoonPlan, lagoon: &SyntheticLagoon, folder: &Path) -> Re
         let geometry = MultiPolygon(vec![Polygon::new(LineString::from(ring), Vec::new())]);
         zones.push(ClassPolygon { class: None, attributes: Default::default(), geometry });
     }
-    let projection = Projection::new(grid.crs, Crs::WGS84)?;
     let classes = SyntheticLagoonConfig::class_set();
     let regions = polygonize(&annotation, &grid, &classes, &PolygonizeConfig::default())?;
     for (polygons, name) in [(ClassPolygons::new(grid.crs, zones)?, "zones"), (regions, "annotation")] {
-        let polygons = polygons.map_positions(Crs::WGS84, |x, y| projection.transform(x, y))?;
-        write_geojson(folder.join(format!("{name}.geojson")), &polygons, GeoJsonCrs::default())?;
+        write_geojson(
+            folder.join(format!("{name}.geojson")),
+            &polygons.reprojected(Crs::WGS84)?,
+            GeoJsonCrs::default(),
+        )?;
     }
     Ok(())
 }

@@ -3,8 +3,7 @@ use std::path::Path;
 
 use coral_core::{ClassSet, Crs, ImageWindow, LabelSink, Progress, PromptableSegmenter, RasterGrid, Result, Segmenter};
 use coral_io::geo::{
-    GeoJsonCrs, LabelGeoTiff, LabelGeoTiffWriter, Orthophoto, PolygonizeConfig, Projection, TiffLayout, polygonize,
-    write_geojson,
+    GeoJsonCrs, LabelGeoTiff, LabelGeoTiffWriter, Orthophoto, PolygonizeConfig, TiffLayout, polygonize, write_geojson,
 };
 use coral_weak::{
     ClassRefinementConfig, RasterMapConfig, SamRefiner, haversine, probable_labels, refine_classes, segment_raster,
@@ -84,14 +83,13 @@ pub fn write_regions(path: &Path, map: &LabelGeoTiff, classes: &ClassSet) -> Res
     let grid = map.grid();
     let min_pixels = (MIN_REGION_M2 / pixel_square_metres(&grid)).ceil() as u64;
     let regions = polygonize(map, &grid, classes, &PolygonizeConfig { min_pixels, ..Default::default() })?;
-    let projection = Projection::new(grid.crs, Crs::WGS84)?;
-    let regions = regions.map_positions(Crs::WGS84, |x, y| projection.transform(x, y))?;
+    let regions = regions.reprojected(Crs::WGS84)?;
     write_geojson(path, &regions, GeoJsonCrs::default())
 }
 
 /// Square metres of a pixel; in degrees, of one in the middle of the raster.
 pub fn pixel_square_metres(grid: &RasterGrid) -> f64 {
-    if !matches!(grid.crs.epsg, 4000..5000) {
+    if !grid.crs.is_geographic() {
         return grid.transform.pixel_area();
     }
     let (x, y) = (f64::from(grid.size.width) / 2.0, f64::from(grid.size.height) / 2.0);
