@@ -32,3 +32,28 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync + S
 pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
     items.into_iter().map(f).collect()
 }
+
+/// [`map`], while `here` runs on this thread.
+#[cfg(feature = "rayon")]
+pub(crate) fn map_beside<T: Send, R: Send, S>(
+    items: Vec<T>,
+    f: impl Fn(T) -> R + Sync + Send,
+    here: impl FnOnce() -> S,
+) -> (Vec<R>, S) {
+    let mut results = Vec::new();
+    let other = rayon::in_place_scope(|scope| {
+        scope.spawn(|_| results = map(items, f));
+        here()
+    });
+    (results, other)
+}
+
+/// [`map`], then `here`.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn map_beside<T: Send, R: Send, S>(
+    items: Vec<T>,
+    f: impl Fn(T) -> R + Sync + Send,
+    here: impl FnOnce() -> S,
+) -> (Vec<R>, S) {
+    (map(items, f), here())
+}

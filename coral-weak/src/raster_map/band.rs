@@ -35,12 +35,14 @@ impl<T: Copy + Default + PartialOrd + AddAssign + Send + Sync> Band<T> {
     pub(super) fn add(&mut self, window: Rect, scores: ArrayView3<'_, T>, valid: &Array2<bool>) {
         for (row, start) in self.open_rows(window) {
             let valid = valid.row(row);
-            let known = &mut self.known[start..start + valid.len()];
+            for (known, valid) in self.known[start..].iter_mut().zip(valid) {
+                *known |= valid;
+            }
             let sums = &mut self.scores[start * self.classes..(start + valid.len()) * self.classes];
-            for (column, _) in valid.iter().enumerate().filter(|(_, valid)| **valid) {
-                known[column] = true;
-                for (class, sum) in sums[column * self.classes..(column + 1) * self.classes].iter_mut().enumerate() {
-                    *sum += scores[[class, row, column]];
+            for (class, plane) in scores.outer_iter().enumerate() {
+                let sums = sums.iter_mut().skip(class).step_by(self.classes);
+                for ((sum, score), _) in sums.zip(plane.row(row)).zip(valid).filter(|(_, valid)| **valid) {
+                    *sum += *score;
                 }
             }
         }

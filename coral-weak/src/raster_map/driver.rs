@@ -144,19 +144,23 @@ impl Tiles<'_> {
         self.progress.start(windows.len() as u64, "tiles");
         let mut image = ImageBand::new(self.raster);
         let mut band = Band::new(size.width as usize, patch.height as usize, classes, done as usize);
+        let mut answered = Vec::new();
         for row in windows.chunk_by(|a, b| a.y == b.y) {
             let top = row[0].y;
-            write(sink, &band.close(top as usize))?;
             image.move_to(top, top + patch.height)?;
             for tiles in row.chunks(self.config.tiles_in_flight) {
-                let work = tiles.iter().filter_map(|&tile| image.cut(tile).map(|window| (tile, window))).collect();
-                for done in parallel::map(work, |(tile, window)| answer(window).map(|answer| (tile, answer))) {
-                    let (tile, answer) = done?;
-                    add(&mut band, tile, answer);
-                }
+                let of_tile = |tile| image.cut(tile).map(|window| answer(window).map(|answer| (tile, answer)));
+                // Meanwhile the tiles before these are added and what they complete is written: no core waits for that.
+                let (answers, written) = parallel::map_beside(tiles.to_vec(), of_tile, || {
+                    answered.drain(..).for_each(|(tile, answer)| add(&mut band, tile, answer));
+                    write(sink, &band.close(top as usize))
+                });
+                written?;
+                answered = answers.into_iter().flatten().collect::<Result<_>>()?;
                 self.progress.advance(tiles.len() as u64);
             }
         }
+        answered.drain(..).for_each(|(tile, answer)| add(&mut band, tile, answer));
         write(sink, &band.close(size.height as usize))?;
         self.progress.finish();
         Ok(())
