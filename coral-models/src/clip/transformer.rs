@@ -3,7 +3,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::names::Naming;
 use crate::layers::{Attend, FeedForward, LayerNorm, SelfAttention};
-use crate::ops::{Activation, Derived};
+use crate::ops::{Activation, Derived, add_residual};
 
 /// What CLIP adds to variances.
 pub(super) const EPS: f64 = 1e-5;
@@ -39,8 +39,8 @@ impl Block {
 
     /// N×T×C tokens to tokens.
     pub(super) fn forward(&self, x: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
-        let x = (x + self.attention.forward(&self.norm1.forward(x)?, attend)?)?;
-        &x + self.mlp.forward(&self.norm2.forward(&x)?)?
+        let x = add_residual(x, self.attention.forward(&self.norm1.forward(x)?, attend)?)?;
+        add_residual(&x, self.mlp.forward(&self.norm2.forward(&x)?)?)
     }
 }
 

@@ -4,7 +4,7 @@ use candle_nn::{Init, VarBuilder};
 use super::config::{DinoV2Config, DinoV2Mlp};
 use super::names::{BlockNames, NORMS};
 use crate::layers::{Attend, FeedForward, LayerNorm, Linear, SelfAttention};
-use crate::ops::Activation;
+use crate::ops::{Activation, add_residual};
 
 /// What DINOv2 adds to variances.
 pub(super) const EPS: f64 = 1e-6;
@@ -34,9 +34,9 @@ impl Block {
     /// N×T×C tokens to tokens.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let attended = self.attention.forward(&self.norms[0].forward(x)?, Attend::All)?;
-        let x = (x + attended.broadcast_mul(&self.scales[0])?)?;
+        let x = add_residual(x, attended.broadcast_mul(&self.scales[0])?)?;
         let y = self.mlp.forward(&self.norms[1].forward(&x)?)?;
-        x + y.broadcast_mul(&self.scales[1])?
+        add_residual(&x, y.broadcast_mul(&self.scales[1])?)
     }
 
     /// All weights, in an order of their own.

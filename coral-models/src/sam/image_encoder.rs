@@ -129,8 +129,8 @@ impl Block {
             padding: &self.qkv_bias,
         };
         let attended = attention.forward(&self.qkv.forward(&self.norm1.forward(x)?)?)?;
-        let x = (x + self.proj.forward(&attended)?)?;
-        &x + self.mlp.forward(&self.norm2.forward(&x)?)?
+        let x = ops::add_residual(x, self.proj.forward(&attended)?)?;
+        ops::add_residual(&x, self.mlp.forward(&self.norm2.forward(&x)?)?)
     }
 }
 

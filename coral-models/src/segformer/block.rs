@@ -50,9 +50,9 @@ impl Block {
     pub(super) fn forward(&self, x: &Tensor, mut random: Option<&mut SeededRng>) -> Result<Tensor> {
         let attended = self.attention.forward(&self.before_attention.forward(x)?)?;
         let attended = drop_values(attended, self.dropout, random.as_deref_mut())?;
-        let x = (drop_samples(attended, self.drop_path, random.as_deref_mut())? + x)?;
+        let x = ops::add_residual(x, drop_samples(attended, self.drop_path, random.as_deref_mut())?)?;
         let mixed = self.mix.forward(&self.before_mix.forward(&x)?, random.as_deref_mut())?;
-        drop_samples(mixed, self.drop_path, random)? + x
+        ops::add_residual(&x, drop_samples(mixed, self.drop_path, random)?)
     }
 }
 

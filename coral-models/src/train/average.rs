@@ -7,9 +7,10 @@ use candle_nn::VarBuilder;
 use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::in_place::{change, in_parts, is_plain};
+use super::in_parts::in_parts;
 use super::parameters::Parameters;
 use crate::ops::Values;
+use crate::ops::{change, is_plain};
 use crate::weights::write_safetensors;
 
 /// How weights are averaged over the steps of a training.

@@ -4,9 +4,10 @@ use std::fmt;
 use candle_core::{DType, Tensor};
 use coral_core::{Error, Result};
 
-use super::in_place::{is_plain, sum_of_squares};
+use super::in_parts::sum_of_squares;
 use super::parameters::Parameters;
 use crate::ops::Values;
+use crate::ops::is_plain;
 
 /// The slope of a loss in every weight that is trained.
 ///

@@ -5,7 +5,7 @@ mod average;
 mod batches;
 mod early_stopping;
 mod gradients;
-mod in_place;
+mod in_parts;
 mod initial;
 mod loss;
 mod optimizer;

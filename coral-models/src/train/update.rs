@@ -1,7 +1,8 @@
 use candle_core::{Result, Tensor, Var};
 
-use super::in_place::{change, in_parts, is_plain};
+use super::in_parts::in_parts;
 use crate::ops::Values;
+use crate::ops::{change, is_plain};
 
 /// What happens to one weight in one step of Adam.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::conv_bn::conv_bn;
 use crate::layers::{FeedForward, LayerNorm, Linear};
-use crate::ops::{Activation, Depthwise, Positions, WindowAttention};
+use crate::ops::{Activation, Depthwise, Positions, WindowAttention, add_residual};
 
 /// Window attention, a convolution of every channel by itself, and a perceptron.
 #[derive(Debug, Clone)]
@@ -32,8 +32,8 @@ impl AttentionBlock {
 
     /// N×H×W×C to N×H×W×C.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.local.forward(&(x + self.attention.forward(x)?)?)?;
-        &x + self.mlp.forward(&self.norm.forward(&x)?)?
+        let x = self.local.forward(&add_residual(x, self.attention.forward(x)?)?)?;
+        add_residual(&x, self.mlp.forward(&self.norm.forward(&x)?)?)
     }
 }
 

@@ -1,37 +1,7 @@
-use std::cell::Cell;
-
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 /// Elements of a task: about what the second-level cache holds of a weight, its gradient and its two moments.
 const GRAIN: usize = 16 * 1024;
-
-/// Whether a tensor's values can be changed by [`change`].
-pub(super) fn is_plain(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous()
-}
-
-/// Lets `change` write into the memory of a contiguous f32 tensor on the CPU.
-///
-/// Tensors that share the memory must not be read meanwhile, which would wait for ever.
-pub(super) fn change(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-    tensor.inplace_op1(&Once(Cell::new(Some(change))))
-}
-
-struct Once<F>(Cell<Option<F>>);
-
-impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Once<F> {
-    fn name(&self) -> &'static str {
-        "change"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        match (storage, layout.contiguous_offsets(), self.0.take()) {
-            (CpuStorage::F32(values), Some((start, end)), Some(change)) => change(&mut values[start..end]),
-            _ => candle_core::bail!("only contiguous values of f32 are changed in place"),
-        }
-    }
-}
 
 /// Runs `task` on all cores, each time on the same part of `values`, of `others` and of `source`.
 pub(super) fn in_parts<const N: usize>(
@@ -73,7 +43,6 @@ fn squares(values: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
 
     #[test]
     fn every_value_is_visited_once() {
@@ -90,19 +59,5 @@ mod tests {
             let expected: f64 = source.iter().map(|&v| f64::from(v).powi(2)).sum();
             assert!((sum_of_squares(&source) - expected).abs() <= 1e-12 * expected, "{len}");
         }
-    }
-
-    #[test]
-    fn memory_is_changed_in_place() {
-        let variable = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
-        let shared = variable.as_detached_tensor();
-        change(&variable, |values| {
-            values[1] = 5.0;
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(shared.to_vec1::<f32>().unwrap(), [1.0, 5.0]);
-        let double = Tensor::zeros(2, DType::F64, &Device::Cpu).unwrap();
-        assert!(!is_plain(&double) && change(&double, |_| Ok(())).is_err());
     }
 }
