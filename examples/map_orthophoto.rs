@@ -39,9 +39,9 @@ struct Arguments {
     /// From one tile to the next; half a tile when left out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     stride: Option<u32>,
-    /// Overlapping tiles vote, instead of averaging their logits.
+    /// Averages the logits of overlapping tiles; otherwise tiles vote, as published.
     #[arg(long)]
-    votes: bool,
+    logits: bool,
     /// Also writes the map's regions of at least a quarter of a square metre as GeoJSON.
     #[arg(long, value_name = "FILE")]
     polygons: Option<PathBuf>,
@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<String> {
     let orthophoto = Orthophoto::open(&arguments.raster)?;
     let square = |side| Size { width: side, height: side };
     let stride = square(arguments.stride.unwrap_or((arguments.tile / 2).max(1)));
-    let fusion = if arguments.votes { Fusion::Votes } else { Fusion::Logits };
+    let fusion = if arguments.logits { Fusion::Logits } else { Fusion::Votes };
     let config = RasterMapConfig { tile: square(arguments.tile), stride, fusion, ..RasterMapConfig::default() };
     let inputs = vec![arguments.model.clone(), arguments.raster.clone()];
     let stage = Stage { name: "map".into(), settings: json!(config), inputs, outputs: Vec::new() };

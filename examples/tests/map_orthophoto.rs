@@ -108,8 +108,8 @@ fn tiles_may_be_larger_than_the_raster() {
     folder.map("").unwrap();
     folder.map("--tile 70 --stride 70 --out @whole.tif").unwrap();
     assert_eq!(folder.labels("map.tif"), folder.labels("whole.tif"));
-    folder.map("--tile 32 --stride 20 --votes --out @votes.tif").unwrap();
-    assert_eq!(folder.labels("votes.tif").iter().filter(|&&class| class < 3).count(), 3000);
+    folder.map("--tile 32 --stride 20 --logits --out @logits.tif").unwrap();
+    assert_eq!(folder.labels("logits.tif").iter().filter(|&&class| class < 3).count(), 3000);
     assert!(folder.refuse("--tile 32 --stride 33 --out @other.tif").contains("`stride`"));
     assert!(folder.refuse("--tile 0 --out @other.tif").contains("--tile"));
     assert!(!folder.at("other.tif").exists());
