@@ -36,8 +36,9 @@ pub use traits::{
     TextEncoder, TrainGridClassifier, TrainPatchClassifier, TrainSegmenter,
 };
 pub use types::{
-    BoxPrompt, ClassId, EpochReport, FeatureMap, ImageWindow, LabelMap, LabeledImage, LabeledPatch, LabeledPhotograph,
-    PointLabel, PointPrompt, ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED, validate_points,
+    AnnotatedImage, BoxPrompt, ClassId, EpochReport, FeatureMap, ImageWindow, LabelMap, LabeledImage, LabeledPatch,
+    LabeledPhotograph, PointLabel, PointPrompt, ProbMap, Prompt, PseudoLabel, Rect, ScoredMask, Size, UNLABELED,
+    validate_points,
 };
 
 pub use image;

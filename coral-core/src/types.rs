@@ -2,7 +2,7 @@ use image::{RgbImage, imageops};
 use ndarray::{Array1, Array2, Array3};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, InstanceMask, Result};
 
 /// A class id. Ids 0–254 name classes; 255 is [`UNLABELED`].
 pub type ClassId = u8;
@@ -300,6 +300,16 @@ pub struct LabeledImage {
     pub image: RgbImage,
     /// A class per pixel.
     pub labels: LabelMap,
+}
+
+/// A photograph with the masks of its objects, for training a promptable segmenter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnotatedImage {
+    /// The photograph.
+    pub image: RgbImage,
+    /// The objects, each of the photograph's size; they may overlap. A mask that shows what a model must not take for an
+    /// object has the class of the background.
+    pub masks: Vec<InstanceMask>,
 }
 
 /// A photograph with one class for the whole of it: the cheapest label.
