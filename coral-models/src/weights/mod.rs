@@ -3,6 +3,7 @@
 mod cause;
 mod checkpoint;
 mod convert;
+mod described;
 mod load;
 mod neighbours;
 mod open;
@@ -18,6 +19,7 @@ mod write;
 pub use cause::CORALSCOP_WEIGHTS_PAGE;
 pub use checkpoint::Checkpoint;
 pub use convert::convert_to_safetensors;
+pub(crate) use described::{description, write_described};
 pub(crate) use load::lacking;
 pub use load::load;
 pub(crate) use neighbours::{beside, read_json};
