@@ -210,3 +210,28 @@ impl TrainSegmenter for SegFormerSegmenter {
         self.trained.trainer.finish_epoch()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use coral_core::testing::GoldenCase;
+
+    #[test]
+    fn labels_are_resized_as_in_the_published_training() {
+        let case = GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), "segformer_tiny").unwrap();
+        let (labels, expected) = (case.u8("labels").unwrap(), case.i64("labels_downsampled").unwrap());
+        let maps = labels.outer_iter().map(|map| map.to_owned().into_dimensionality().unwrap());
+        let maps: Vec<LabelMap> = maps.collect();
+        let logits = |images: usize, rows: usize, columns: usize| {
+            Tensor::zeros((images, 2, rows, columns), DType::F32, &Device::Cpu).unwrap()
+        };
+        let &[images, rows, columns] = expected.shape() else { panic!("expected NxHxW labels") };
+        let ours = targets(&maps.iter().collect::<Vec<_>>(), &logits(images, rows, columns)).unwrap().unwrap();
+        assert_eq!(ours.dims(), expected.shape());
+        let ours = ours.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+        assert!(ours.into_iter().map(i64::from).eq(expected.iter().copied()));
+        let none = LabelMap::from_elem((8, 8), UNLABELED);
+        assert!(targets(&[&none], &logits(1, 2, 2)).unwrap().is_none());
+    }
+}
