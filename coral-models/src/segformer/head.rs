@@ -4,8 +4,7 @@ use coral_core::{SeededRng, Size};
 
 use super::block::weights;
 use super::config::SegFormerConfig;
-use crate::layers::drop_values;
-use crate::layers::{BatchNorm, Mode};
+use crate::layers::{BatchNorm, Mode, drop_values};
 use crate::ops;
 use crate::resize_bilinear;
 
