@@ -124,11 +124,11 @@ impl SegFormerSegmenter {
     pub fn fine_tune(
         config: SegFormerSegmenterConfig,
         checkpoint: &Checkpoint,
-        part_and_seed: (SegFormerPart, u64),
+        (part, seed): (SegFormerPart, u64),
         device: &Device,
     ) -> Result<Self> {
         let load =
-            |config: &SegFormerSegmenterConfig| files::load(checkpoint, device, part_and_seed, |vb| config.build(&vb));
+            |config: &SegFormerSegmenterConfig| files::load(checkpoint, device, (part, seed), |vb| config.build(&vb));
         Ok(Self { trained: Trained::new(config, load)? })
     }
 
