@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::config::{ClipActivation, ClipConfig, ClipImageConfig, ClipTextConfig, image_heads, text_heads};
 use super::names::{LOGIT_SCALE, Naming};
 use crate::Checkpoint;
-use crate::weights::lacking;
+use crate::weights::{lacking, read_off, sides, square_grid};
 
 impl ClipConfig {
     /// Reads the configuration off the tensor shapes of a checkpoint with the names of the original program,
@@ -25,14 +25,10 @@ impl ClipConfig {
         let Some(naming) = Naming::of(|name| checkpoint.contains(name)) else {
             return Err(no_clip(checkpoint));
         };
-        let read = || {
+        read_off(checkpoint, || {
             let config = Shapes { checkpoint, naming }.config()?;
             config.validate()?;
             Ok(config)
-        };
-        read().map_err(|error| match error {
-            Error::Weights { .. } => error,
-            other => Error::format(checkpoint.path(), None, other.to_string()),
         })
     }
 
@@ -87,7 +83,7 @@ impl Shapes<'_> {
         let image = self.naming.has_image(has).then(|| self.image()).transpose()?;
         let text = self.naming.has_text(has).then(|| self.text()).transpose()?;
         let tower = if image.is_some() { &self.naming.image().tower } else { &self.naming.text().tower };
-        let [first, second] = self.expect(tower.projection)?;
+        let [first, second] = sides(self.checkpoint, tower.projection)?;
         let embed_dim = if tower.projection_transposed { second } else { first };
         if image.is_some() && text.is_some() && !has(LOGIT_SCALE) {
             return Err(lacking(self.checkpoint, &[LOGIT_SCALE]));
@@ -97,13 +93,9 @@ impl Shapes<'_> {
 
     fn image(&self) -> Result<ClipImageConfig> {
         let names = self.naming.image();
-        let [width, _, patch, _] = self.expect(names.patches)?;
-        let [positions, _] = self.expect(names.tower.positions)?;
-        let grid = (positions - 1).isqrt();
-        if grid == 0 || grid * grid + 1 != positions {
-            let reason = format!("expected a row for the class token and a square of others, got {positions} rows");
-            return Err(Error::input(names.tower.positions, reason));
-        }
+        let [width, _, patch, _] = sides(self.checkpoint, names.patches)?;
+        let [positions, _] = sides(self.checkpoint, names.tower.positions)?;
+        let grid = square_grid(names.tower.positions, positions)?;
         let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
         let image_size = grid.saturating_mul(patch);
         Ok(ClipImageConfig { image_size, patch, width, layers, heads: image_heads(width), mlp_width })
@@ -111,8 +103,8 @@ impl Shapes<'_> {
 
     fn text(&self) -> Result<ClipTextConfig> {
         let names = self.naming.text();
-        let [vocab_size, width] = self.expect(names.tokens)?;
-        let [context_length, _] = self.expect(names.tower.positions)?;
+        let [vocab_size, width] = sides(self.checkpoint, names.tokens)?;
+        let [context_length, _] = sides(self.checkpoint, names.tower.positions)?;
         let (layers, mlp_width) = self.blocks(names.tower.blocks)?;
         Ok(ClipTextConfig { context_length, vocab_size, width, layers, heads: text_heads(width), mlp_width })
     }
@@ -120,19 +112,9 @@ impl Shapes<'_> {
     /// How many blocks there are, and how wide their perceptrons.
     fn blocks(&self, start: &str) -> Result<(usize, usize)> {
         let first = format!("{}.weight", self.naming.block().mlp[0]);
-        let [mlp_width, _] = self.expect(&format!("{start}.0.{first}"))?;
+        let [mlp_width, _] = sides(self.checkpoint, &format!("{start}.0.{first}"))?;
         let present = |i: &usize| self.checkpoint.contains(&format!("{start}.{i}.{first}"));
         Ok(((0..).take_while(present).count(), mlp_width))
-    }
-
-    fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
-        let Some(shape) = self.checkpoint.shape(name) else {
-            return Err(lacking(self.checkpoint, &[name]));
-        };
-        match <[usize; N]>::try_from(shape) {
-            Ok(sides) if !sides.contains(&0) => Ok(sides),
-            _ => Err(Error::input(name, format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::config::{DinoV2Config, DinoV2Mlp, PositionInterpolation, usual_heads};
 use super::names::{NORMS, Names, Naming};
 use crate::Checkpoint;
-use crate::weights::{beside, lacking, read_json};
+use crate::weights::{beside, lacking, read_json, read_off, sides, square_grid};
 
 impl DinoV2Config {
     /// Reads the configuration off the tensor shapes of a checkpoint with the names of `transformers` or of the original
@@ -26,14 +26,10 @@ impl DinoV2Config {
             let Names { class, blocks, block, .. } = Naming::Transformers.names();
             return Err(lacking(&checkpoint, &[class, &format!("{blocks}.0.{}", block.scales[0])]));
         };
-        let read = || {
+        read_off(&checkpoint, || {
             let config = Shapes { checkpoint: &checkpoint, names: naming.names() }.config()?;
             config.validate()?;
             Ok(config)
-        };
-        read().map_err(|error| match error {
-            Error::Weights { .. } => error,
-            other => Error::format(checkpoint.path(), None, other.to_string()),
         })
     }
 
@@ -87,15 +83,11 @@ struct Shapes<'a> {
 impl Shapes<'_> {
     fn config(&self) -> Result<DinoV2Config> {
         let names = self.names;
-        let [width, _, patch, _] = self.expect(&format!("{}.weight", names.patches))?;
-        let [_, positions, _] = self.expect(names.positions)?;
-        let grid = (positions - 1).isqrt();
-        if grid == 0 || grid * grid + 1 != positions {
-            let reason = format!("expected a row for the class token and a square of others, got {positions} rows");
-            return Err(Error::input(names.positions, reason));
-        }
+        let [width, _, patch, _] = sides(self.checkpoint, &format!("{}.weight", names.patches))?;
+        let [_, positions, _] = sides(self.checkpoint, names.positions)?;
+        let grid = square_grid(names.positions, positions)?;
         let registers = match self.checkpoint.contains(names.registers) {
-            true => self.expect::<3>(names.registers)?[1],
+            true => sides::<3>(self.checkpoint, names.registers)?[1],
             false => 0,
         };
         let present = |i: &usize| self.checkpoint.contains(&format!("{}.{i}.{}.weight", names.blocks, NORMS[0]));
@@ -116,22 +108,12 @@ impl Shapes<'_> {
         let first = |name: &str| format!("{}.0.{name}.weight", self.names.blocks);
         let swiglu = first(self.names.block.swiglu[0]);
         if !self.checkpoint.contains(&swiglu) {
-            let [hidden, _] = self.expect(&first(self.names.block.gelu[0]))?;
+            let [hidden, _] = sides(self.checkpoint, &first(self.names.block.gelu[0]))?;
             return Ok(DinoV2Mlp::Gelu(hidden));
         }
-        match self.expect(&swiglu)? {
+        match sides(self.checkpoint, &swiglu)? {
             [both, _] if both % 2 == 0 => Ok(DinoV2Mlp::SwiGlu(both / 2)),
             [both, _] => Err(Error::input(swiglu, format!("expected an even number of rows, got {both}"))),
-        }
-    }
-
-    fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
-        let Some(shape) = self.checkpoint.shape(name) else {
-            return Err(lacking(self.checkpoint, &[name]));
-        };
-        match <[usize; N]>::try_from(shape) {
-            Ok(sides) if !sides.contains(&0) => Ok(sides),
-            _ => Err(Error::input(name, format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::frame_head::{FrameHead, expect_features, matrix};
 use super::head::{MultiLabelHead, MultiLabelHeadConfig};
 use crate::{
-    EarlyStopping, EarlyStoppingConfig, Mode, Monitor, OptimizerConfig, Parameters, PlateauConfig, ScheduleConfig,
-    Trainer, TrainerConfig, batch_indices, bce_with_logits,
+    EarlyStopping, EarlyStoppingConfig, Goal, Mode, Monitor, OptimizerConfig, Parameters, PlateauConfig,
+    ScheduleConfig, Trainer, TrainerConfig, batch_indices, bce_with_logits,
 };
 
 /// Keeps the random numbers of dropout apart from those of the order.
@@ -83,7 +83,8 @@ impl FrameHead {
     /// # Errors
     /// [`Error::InvalidInput`] or [`Error::ShapeMismatch`] when there are fewer than two training samples or no
     /// validation sample, numbers of rows or columns differ, a feature is not finite or a target outside 0..=1;
-    /// [`Error::InvalidParameter`] naming a setting out of range; [`Error::Model`] when the training diverges.
+    /// [`Error::InvalidParameter`] naming a setting out of range; [`Error::InvalidInput`] or [`Error::Model`] when the
+    /// training diverges.
     pub fn fit(
         train: FrameSamples<'_>,
         validation: FrameSamples<'_>,
@@ -148,6 +149,9 @@ impl FrameHeadFit {
         }
         if self.epochs == 0 {
             return Err(Error::parameter("epochs", "expected at least 1, got 0"));
+        }
+        if self.trainer.goals().contains(&Some(Goal::Maximize)) {
+            return Err(Error::parameter("trainer.goal", "a loss is to fall; expected `Minimize`"));
         }
         match self.trainer.monitor {
             Monitor::Validation => Ok(()),

@@ -9,7 +9,7 @@ use coral_core::{Error, Progress, Result};
 use serde::{Deserialize, Serialize};
 
 use super::encoder::DinoV2Encoder;
-use crate::weights::write_safetensors;
+use crate::weights::{description, write_described};
 use crate::{BatchPlan, Checkpoint, LoaderConfig, for_each_batch, tensor_to_rows};
 
 /// What tells a photograph's file from others: when it changes, so does this.
@@ -80,11 +80,7 @@ impl FrameFeatures {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
         let wrong = |reason: String| Error::format(path, None, reason);
-        let Some(text) = checkpoint.metadata().get(KEY) else {
-            return Err(wrong(format!("no field `{KEY}` in its metadata; expected features of photographs")));
-        };
-        let Header { encoder, frames } =
-            serde_json::from_str(text).map_err(|error| wrong(format!("field `{KEY}` of its metadata: {error}")))?;
+        let Header { encoder, frames } = description(&checkpoint, (KEY, "expected features of photographs"))?;
         let features = tensor_to_rows(&checkpoint.tensor(TENSOR, &Device::Cpu)?)
             .map_err(|error| wrong(format!("tensor `{TENSOR}`: {error}")))?;
         let (count, width) = features.dim();
@@ -213,11 +209,10 @@ impl FrameFeatures {
     pub fn save(&mut self) -> Result<()> {
         let frames = self.rows.keys().cloned().collect();
         let header = Header { encoder: self.encoder.clone(), frames };
-        let header = serde_json::to_string(&header).map_err(Error::model)?;
         let values: Vec<f32> = self.rows.values().flatten().copied().collect();
         let features = Tensor::from_vec(values, (self.rows.len(), self.width), &Device::Cpu).map_err(Error::model)?;
         let tensors = BTreeMap::from([(TENSOR.to_owned(), features)]);
-        write_safetensors(&self.path, &tensors, &BTreeMap::from([(KEY.to_owned(), header)]))?;
+        write_described(&self.path, &tensors, (KEY, &header))?;
         self.unsaved = 0;
         Ok(())
     }

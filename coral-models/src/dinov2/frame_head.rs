@@ -7,7 +7,7 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::head::{CLASSIFIER, MultiLabelHead, MultiLabelHeadConfig};
-use crate::weights::write_safetensors;
+use crate::weights::{description, write_described};
 use crate::{Checkpoint, Mode, load, tensor_to_rows};
 
 /// What belongs to a [`FrameHead`] beside its weights.
@@ -91,12 +91,8 @@ impl FrameHead {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let wrong = |reason: String| Error::format(checkpoint.path(), None, reason);
-        let Some(text) = checkpoint.metadata().get(KEY) else {
-            let reason = format!("no field `{KEY}` in its metadata; expected a head that `FrameHead::save` wrote");
-            return Err(wrong(reason));
-        };
-        let header: Header =
-            serde_json::from_str(text).map_err(|error| wrong(format!("field `{KEY}` of its metadata: {error}")))?;
+        let hint = "expected a head that `FrameHead::save` wrote";
+        let header: Header = description(&checkpoint, (KEY, hint))?;
         header.network.validate().map_err(|error| wrong(error.to_string()))?;
         let head = Self::load(&checkpoint, header.network)?;
         head.with_info(header.info).map_err(|error| wrong(error.to_string()))
@@ -131,9 +127,7 @@ impl FrameHead {
     /// written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let header = Header { network: *self.network.config(), info: self.info.clone() };
-        let header = serde_json::to_string(&header).map_err(Error::model)?;
-        let about = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (KEY.to_owned(), header)]);
-        write_safetensors(path.as_ref(), &self.tensors, &about)
+        write_described(path.as_ref(), &self.tensors, (KEY, &header))
     }
 
     /// Names, thresholds and encoder.

@@ -151,8 +151,10 @@ impl MultiLabelHead {
 mod tests {
     use super::*;
     use crate::gradient_check::{assert_gradients, random};
+    use crate::ops::testing::assert_close;
     use crate::{Parameters, bce_with_logits};
     use candle_core::{DType, Device};
+    use coral_core::testing::GoldenCase;
 
     fn config() -> MultiLabelHeadConfig {
         MultiLabelHeadConfig { inputs: 5, hidden: [4, 3], classes: 2, dropout: 0.5 }
@@ -181,6 +183,26 @@ mod tests {
                 let logits = head.logits(&v[names.len()], mode, Some(&mut dropped)).unwrap();
                 Ok(bce_with_logits(&logits, &targets, Some(&[2.0, 0.5])).unwrap())
             });
+        }
+    }
+
+    /// The steps that no public function gives; the others are compared in `tests/golden`.
+    #[test]
+    fn linear_layers_give_the_published_values() {
+        let case =
+            GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), "dinov2_multilabel_head").unwrap();
+        let checkpoint = Checkpoint::open(case.dir().join("weights.safetensors")).unwrap();
+        let config = MultiLabelHeadConfig::from_checkpoint(&checkpoint).unwrap();
+        let head = crate::load(&checkpoint, &Device::Cpu, &["dinov2."], |vb| MultiLabelHead::new(config, &vb)).unwrap();
+        let expected = |name: &str| {
+            let values = case.f32(name).unwrap();
+            Tensor::from_iter(values.iter().copied(), &Device::Cpu).unwrap().reshape(values.shape()).unwrap()
+        };
+        let features = expected("head/features");
+        let hidden = head.hidden_features(&features).unwrap();
+        for ((layer, (linear, _)), inputs) in LINEAR.iter().zip(&head.hidden).zip([&features, &hidden[0]]) {
+            let ours = linear.forward(inputs).unwrap();
+            assert_close(&ours, &expected(&format!("head/classifier.{layer}.out")), 2e-5);
         }
     }
 

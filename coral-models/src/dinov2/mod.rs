@@ -1,3 +1,5 @@
+//! DINOv2: the encoder, the multi-label head of DinoVdeau, and what trains the head on features that are kept.
+
 mod block;
 mod config;
 mod detect;

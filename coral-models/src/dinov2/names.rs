@@ -108,9 +108,9 @@ impl Naming {
 
 impl Checkpoint {
     /// Gives a DINOv2 checkpoint the names that [`DinoV2`](crate::DinoV2) asks for: without what larger networks put
-    /// before them (`dinov2.`, `dinov2_with_registers.`, `backbone.`; other tensors are left out then), and without the numbers of the
-    /// chunks in which the original program trains (`blocks.0.3.…` becomes `blocks.3.…`). Other checkpoints stay as
-    /// they are.
+    /// before them (`dinov2.`, `dinov2_with_registers.`, `backbone.`, `teacher.backbone.`; other tensors are left out
+    /// then), and without the numbers of the chunks in which the original program trains (`blocks.0.3.…` becomes
+    /// `blocks.3.…`). Other checkpoints stay as they are.
     ///
     /// # Errors
     /// [`coral_core::Error::Format`] when two tensors would get the same name.

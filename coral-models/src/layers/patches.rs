@@ -22,7 +22,7 @@ impl PatchEmbedding {
     pub(crate) fn forward(&self, images: &Tensor) -> Result<(Tensor, (usize, usize))> {
         let (batch, channels, height, width) = images.dims4()?;
         let p = self.side;
-        if channels != 3 || height % p != 0 || width % p != 0 || height * width == 0 {
+        if channels != 3 || height % p != 0 || width % p != 0 || images.elem_count() == 0 {
             candle_core::bail!("expected Nx3xHxW pixels with sides that are multiples of {p}, got {:?}", images.dims());
         }
         let (h, w) = (height / p, width / p);

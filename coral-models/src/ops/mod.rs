@@ -42,6 +42,7 @@ pub(crate) use linear::{linear, mlp};
 pub(crate) use pool::{average_pool, max_pool};
 pub(crate) use rectify::add_relu;
 pub(crate) use resample::{resize_grid, resize_grid_with_offset, resize_rows};
+pub(crate) use resize::add_resized;
 pub use resize::{resize_bilinear, resize_nearest};
 pub(crate) use softmax_planes::softmax_planes;
 pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};

@@ -1,6 +1,8 @@
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use coral_core::{Error, Size};
+use rayon::prelude::*;
 
+use super::real::{Real, is_native, real_values};
 use super::resample::matrix;
 use crate::Interpolation;
 use crate::resize::PlaneMap;
@@ -58,12 +60,27 @@ fn resize_planes(x: &Tensor, size: Size, interpolation: Interpolation) -> coral_
     if from == size {
         return Ok(x.clone());
     }
-    let resized = if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64) {
+    let resized = if is_native(&[x]) {
         x.contiguous().and_then(|x| x.apply_op1(Resize { from, to: size, map }))
     } else {
         composed(x, size, interpolation)
     };
     resized.map_err(Error::model)
+}
+
+/// N×C×H×W planes and, added to them, `x` in their size: [`resize_bilinear`] and the sum in one. What is resized takes no
+/// memory of its own, which would be kept for the gradients.
+pub(crate) fn add_resized(planes: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let size = |tensor: &Tensor| {
+        let (_, _, height, width) = tensor.dims4()?;
+        Ok::<_, candle_core::Error>(Size { width: width as u32, height: height as u32 })
+    };
+    let (from, to) = (size(x)?, size(planes)?);
+    if from == to || !is_native(&[planes, x]) || planes.dims()[..2] != x.dims()[..2] {
+        return planes + resize_bilinear(x, to).map_err(candle_core::Error::wrap)?;
+    }
+    let map = PlaneMap::new(from, to, Interpolation::Bilinear).map_err(candle_core::Error::wrap)?;
+    planes.contiguous()?.apply_op2(&x.contiguous()?, AddResized(Resize { from, to, map }))
 }
 
 /// Two matrix products, whose gradients candle knows.
@@ -109,11 +126,52 @@ impl CustomOp1 for Resize {
     }
 }
 
+struct AddResized(Resize);
+
+impl CustomOp2 for AddResized {
+    fn name(&self) -> &'static str {
+        "add_resized"
+    }
+
+    fn cpu_fwd(
+        &self,
+        planes: &CpuStorage,
+        planes_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        fn add<T: Real>(sums: &mut [T], planes: &CpuStorage, layout: &Layout) -> Result<()> {
+            const GRAIN: usize = 16 * 1024;
+            let parts = sums.par_chunks_mut(GRAIN).zip(real_values::<T>(planes, layout)?.par_chunks(GRAIN));
+            parts.for_each(|(sums, planes)| sums.iter_mut().zip(planes).for_each(|(sum, &value)| *sum += value));
+            Ok(())
+        }
+        let (mut sums, shape) = self.0.cpu_fwd(x, x_layout)?;
+        match &mut sums {
+            CpuStorage::F64(sums) => add(sums, planes, planes_layout)?,
+            CpuStorage::F32(sums) => add(sums, planes, planes_layout)?,
+            _ => candle_core::bail!("an operation needs f32 or f64"),
+        }
+        Ok((sums, shape))
+    }
+
+    fn bwd(
+        &self,
+        planes: &Tensor,
+        x: &Tensor,
+        sums: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let of_x = if x.track_op() { self.0.bwd(x, sums, grad)? } else { None };
+        Ok((planes.track_op().then(|| grad.clone()), of_x))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, gradient, list, random};
-    use candle_core::Device;
+    use crate::gradient_check::{assert_gradient, assert_gradients, gradient, list, random};
+    use candle_core::{DType, Device};
 
     const SIZES: [((usize, usize), (u32, u32)); 7] = [
         ((3, 5), (11, 7)),
@@ -159,6 +217,22 @@ mod tests {
                 check(&gradient(&x, |x| wrapped(x, to, how)), &gradient(&x, |x| composed(x, size, how)));
             }
         }
+    }
+
+    #[test]
+    fn what_is_resized_is_added() {
+        for ((height, width), to) in SIZES {
+            let size = Size { width: to.1, height: to.0 };
+            let (planes, x) = (random(&[2, 3, to.0 as usize, to.1 as usize], 1), random(&[2, 3, height, width], 2));
+            for dtype in [DType::F32, DType::F64] {
+                let (planes, x) = (planes.to_dtype(dtype).unwrap(), x.to_dtype(dtype).unwrap());
+                let expected = (&planes + resize_bilinear(&x, size).unwrap()).unwrap();
+                assert_eq!(list(&add_resized(&planes, &x).unwrap()), list(&expected));
+            }
+            assert_gradients(&[&planes, &x], |v| add_resized(&v[0], &v[1]));
+            assert_gradients(&[&x], |v| add_resized(&planes, &v[0]));
+        }
+        assert!(add_resized(&random(&[1, 2, 4, 4], 1), &random(&[1, 3, 2, 2], 1)).is_err());
     }
 
     #[test]

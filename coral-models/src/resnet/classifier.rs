@@ -1,10 +1,8 @@
-use std::borrow::{Borrow, Cow};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use candle_nn::VarBuilder;
 use coral_core::image::RgbImage;
 use coral_core::{ClassSet, Error, Result, Size};
@@ -13,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use super::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::class_names::class_set;
-use crate::tensor::pixels_to_tensor;
-use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Trainer, TrainerConfig, check_size, resume_alike};
-use crate::weights::write_safetensors;
-use crate::{Checkpoint, Normalization, Parameters, PillowFilter, resize_image};
+use crate::train::{Augmentation, LoaderConfig, SeafeatsLoss, Settings, Trained, Trainer, TrainerConfig, check_size};
+use crate::{Checkpoint, Parameters, PillowFilter, resize_image};
 
 /// Settings of a [`ResNetClassifier`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +64,36 @@ impl ResNetClassifierConfig {
     }
 }
 
+impl Settings for ResNetClassifierConfig {
+    type Network = PatchNetwork;
+
+    const KEY: &'static str = "coral_resnet_classifier";
+
+    fn validate(&self) -> Result<()> {
+        self.network.validate()?;
+        self.class_set()?;
+        if self.training.batch == 0 {
+            return Err(Error::parameter("training.batch", "expected at least 1"));
+        }
+        self.training.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
+        self.training.expect_class_weights(self.network.classes)?;
+        self.training.loader.validate()?;
+        self.patch_size.map_or(Ok(()), |size| check_size("patch_size", size))
+    }
+
+    fn build(&self, vb: &VarBuilder<'_>) -> candle_core::Result<PatchNetwork> {
+        PatchNetwork::new(&self.network, vb)
+    }
+
+    fn trainer(&self) -> TrainerConfig {
+        self.training.trainer
+    }
+
+    fn loader(&mut self) -> &mut LoaderConfig {
+        &mut self.training.loader
+    }
+}
+
 /// How a [`ResNetClassifier`] is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,16 +124,8 @@ pub struct FitConfig {
 /// `TrainPatchClassifier` and `TrainGridClassifier`. Photographs are read in their own resolution, but for a slight change
 /// that makes their sides whole numbers of cells.
 pub struct ResNetClassifier {
-    pub(super) config: ResNetClassifierConfig,
-    pub(super) trainer: Trainer,
-    /// Made for training, from variables.
-    pub(super) network: PatchNetwork,
-    /// Made for inference when it is needed, on the same memory; none after a change of the weights.
-    inference: Mutex<Option<Arc<PatchNetwork>>>,
+    pub(super) trained: Trained<ResNetClassifierConfig>,
 }
-
-/// The key of a classifier's settings in a file's metadata.
-const KEY: &str = "coral_resnet_classifier";
 
 impl ResNetClassifier {
     /// A network with initial values drawn from `seed`.
@@ -115,9 +133,8 @@ impl ResNetClassifier {
     /// # Errors
     /// [`Error::InvalidParameter`] naming the setting that is out of range.
     pub fn new(config: ResNetClassifierConfig, seed: u64, device: &Device) -> Result<Self> {
-        Self::validate(&config)?;
-        let built = Parameters::create(seed, device, |vb| PatchNetwork::new(&config.network, &vb))?;
-        Self::of(config, built)
+        let trained = Trained::new(config, |config| Parameters::create(seed, device, |vb| config.build(&vb)))?;
+        Ok(Self { trained })
     }
 
     /// A network that starts from the encoder of a checkpoint, e.g. of ImageNet or SimCLR, with a new head.
@@ -130,28 +147,21 @@ impl ResNetClassifier {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        Self::validate(&config)?;
-        let head = if config.network.hidden.is_some() { "head." } else { "fc." };
-        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&config.network, &vb);
-        let built = files::with_encoder(checkpoint, (head, seed), device, build)?;
-        Self::of(config, built)
+        let load = |config: &ResNetClassifierConfig| {
+            let head = if config.network.hidden.is_some() { "head." } else { "fc." };
+            files::with_encoder(checkpoint, (head, seed), device, |vb| config.build(&vb))
+        };
+        Ok(Self { trained: Trained::new(config, load)? })
     }
 
     /// Reads a classifier that [`save`](Self::save) wrote, with its settings.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read or holds no settings; [`Error::Weights`] when it
-    /// is damaged.
+    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read, or holds no settings or impossible ones;
+    /// [`Error::Weights`] when it is damaged.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let Some(text) = checkpoint.metadata().get(KEY) else {
-            let reason = format!("no field `{KEY}` in its metadata; use `load` and tell the settings");
-            return Err(Error::format(checkpoint.path(), None, reason));
-        };
-        let config = serde_json::from_str(text).map_err(|error| {
-            Error::format(checkpoint.path(), None, format!("field `{KEY}` of its metadata: {error}"))
-        })?;
-        Self::load(config, &checkpoint, device)
+        Trained::open(&checkpoint, |config| Self::load(config, &checkpoint, device))
     }
 
     /// Reads the weights of a classifier: names of torchvision, or the numbered ones of SeaFeats' files.
@@ -159,45 +169,26 @@ impl ResNetClassifier {
     /// # Errors
     /// [`Error::Weights`] when the checkpoint is of another network, e.g. for another number of classes.
     pub fn load(config: ResNetClassifierConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Self::validate(&config)?;
-        let built = files::load(checkpoint, device, |vb| PatchNetwork::new(&config.network, &vb))?;
-        Self::of(config, built)
-    }
-
-    fn of(config: ResNetClassifierConfig, (parameters, network): (Parameters, PatchNetwork)) -> Result<Self> {
-        let trainer = Trainer::new(parameters, config.training.trainer)?;
-        Ok(Self { config, trainer, network, inference: Mutex::new(None) })
-    }
-
-    fn validate(config: &ResNetClassifierConfig) -> Result<()> {
-        config.network.validate()?;
-        config.class_set()?;
-        if config.training.batch == 0 {
-            return Err(Error::parameter("training.batch", "expected at least 1"));
-        }
-        config.training.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
-        config.training.expect_class_weights(config.network.classes)?;
-        config.training.loader.validate()?;
-        config.patch_size.map_or(Ok(()), |size| check_size("patch_size", size))
+        let load = |config: &ResNetClassifierConfig| files::load(checkpoint, device, |vb| config.build(&vb));
+        Ok(Self { trained: Trained::new(config, load)? })
     }
 
     /// The settings.
     pub fn config(&self) -> &ResNetClassifierConfig {
-        &self.config
+        &self.trained.config
     }
 
     /// What trains the network: its weights, optimiser and schedule. To change a weight by hand, take it from
     /// [`trainer_mut`](Self::trainer_mut): what classifies is made anew after that only, and from the averages, where the
     /// training keeps such, which follow by the next steps.
     pub fn trainer(&self) -> &Trainer {
-        &self.trainer
+        &self.trained.trainer
     }
 
     /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]) or the like. What is frozen is
     /// computed without a record in the next epochs.
     pub fn trainer_mut(&mut self) -> &mut Trainer {
-        self.changed();
-        &mut self.trainer
+        self.trained.trainer_mut()
     }
 
     /// Takes the encoder's weights and statistics from another network of the same shape, e.g. one trained by
@@ -208,8 +199,8 @@ impl ResNetClassifier {
     /// [`Error::InvalidInput`] naming the first weight that is missing or has another shape, or while averages are swapped
     /// in; nothing is changed then.
     pub fn copy_encoder(&mut self, source: &Parameters) -> Result<()> {
-        self.trainer.expect_unswapped()?;
-        let parameters = self.trainer.parameters();
+        self.trained.trainer.expect_unswapped()?;
+        let parameters = self.trained.trainer.parameters();
         let encoder = parameters.names().filter(|name| !super::model::HEADS.iter().any(|head| name.starts_with(head)));
         let mut pairs = Vec::new();
         for name in encoder {
@@ -221,8 +212,7 @@ impl ResNetClassifier {
             }
         }
         pairs.iter().try_for_each(|(to, from)| to.set(from)).map_err(Error::model)?;
-        self.changed();
-        self.trainer.restart_average()
+        self.trained.trainer_mut().restart_average()
     }
 
     /// Writes weights (the averages, where the training keeps such) and settings to a `safetensors` file, which appears
@@ -231,9 +221,7 @@ impl ResNetClassifier {
     /// # Errors
     /// Those of [`Parameters::save`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let config = serde_json::to_string(&self.config).map_err(Error::model)?;
-        let about = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (KEY.to_owned(), config)]);
-        write_safetensors(path.as_ref(), &self.trainer.best_tensors()?, &about)
+        self.trained.save(path.as_ref())
     }
 
     /// Writes the state of the training too, so that [`resume`](Self::resume) goes on as if nothing had happened; `extra`
@@ -242,7 +230,7 @@ impl ResNetClassifier {
     /// # Errors
     /// Those of [`Trainer::save`].
     pub fn save_training(&self, path: impl AsRef<Path>, extra: &impl Serialize) -> Result<()> {
-        self.trainer.save(path, &(&self.config, extra))
+        self.trained.save_training(path.as_ref(), extra)
     }
 
     /// Goes back to a state that [`save_training`](Self::save_training) wrote, and gives the caller's part of it.
@@ -251,42 +239,7 @@ impl ResNetClassifier {
     /// Those of [`Trainer::resume`], and [`Error::Format`] naming the setting that was another (but for the loader's,
     /// which change nothing in the result); nothing is changed then.
     pub fn resume<T: serde::de::DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        self.changed();
-        let ours = &self.config;
-        resume_alike(&mut self.trainer, path.as_ref(), ours, |mut theirs: ResNetClassifierConfig| {
-            theirs.training.loader = ours.training.loader;
-            theirs
-        })
-    }
-
-    /// To be called after every change of the weights.
-    pub(super) fn changed(&mut self) {
-        *self.inference.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// The network for inference, with batch normalisation folded in.
-    pub(super) fn inference(&self) -> Result<Arc<PatchNetwork>> {
-        let mut place = self.inference.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(network) = &*place {
-            return Ok(network.clone());
-        }
-        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&self.config.network, &vb);
-        let network = Arc::new(self.trainer.parameters().build_with(self.trainer.best_tensors()?, build)?);
-        Ok(place.insert(network).clone())
-    }
-
-    /// Builds the network for training anew, so that what is frozen by now is computed without a record.
-    pub(super) fn rebuild(&mut self) -> Result<()> {
-        let build = |vb: VarBuilder<'_>| PatchNetwork::new(&self.config.network, &vb);
-        self.network = self.trainer.parameters().build(build)?;
-        Ok(())
-    }
-
-    /// Photographs or patches of one size as input, N×3×H×W.
-    pub(super) fn pixels<I: Borrow<RgbImage>>(&self, images: &[I]) -> Result<candle_core::Tensor> {
-        let pixels = pixels_to_tensor(images, &Normalization::IMAGENET, &self.trainer.parameters().device())?;
-        let dtype = self.trainer.parameters().dtype();
-        if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
+        self.trained.resume(path.as_ref())
     }
 }
 
@@ -313,6 +266,6 @@ pub(super) fn cell_grid(size: Size, side: u32) -> Result<Size> {
 
 impl fmt::Debug for ResNetClassifier {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("ResNetClassifier").field("config", &self.config).finish_non_exhaustive()
+        out.debug_struct("ResNetClassifier").field("config", &self.trained.config).finish_non_exhaustive()
     }
 }

@@ -25,12 +25,12 @@ impl ResNetClassifier {
     ) -> Result<Array2<f32>> {
         let mut rows = Array2::zeros((patches.len(), width));
         let mut order: Vec<usize> = (0..patches.len()).collect();
-        let size = |index: usize| self.config.patch_size.unwrap_or_else(|| Size::of(&patches[index]));
+        let size = |index: usize| self.config().patch_size.unwrap_or_else(|| Size::of(&patches[index]));
         order.sort_by_key(|&index| (size(index).width, size(index).height));
         for same in order.chunk_by(|&a, &b| size(a) == size(b)) {
             for batch in same.chunks(at_once(size(same[0]))) {
                 let images = batch.iter().map(|&i| resized(&patches[i], size(i))).collect::<Result<Vec<_>>>()?;
-                let values = of_batch(&self.pixels(&images)?).map_err(Error::model)?;
+                let values = of_batch(&self.trained.pixels(&images)?).map_err(Error::model)?;
                 let values = tensor_to_rows(&values)?;
                 batch.iter().zip(values.rows()).for_each(|(&index, row)| rows.row_mut(index).assign(&row));
             }
@@ -52,15 +52,15 @@ impl ResNetClassifier {
         patches: &[RgbImage],
         of_logits: impl Fn(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Array2<f32>> {
-        let network = self.inference()?;
+        let network = self.trained.inference()?;
         let logits = |pixels: &Tensor| network.logits(&network.patch_features(pixels, Mode::Eval)?, None);
-        self.rows(patches, self.config.network.classes, |pixels| of_logits(logits(pixels)?))
+        self.rows(patches, self.config().network.classes, |pixels| of_logits(logits(pixels)?))
     }
 
     /// The input of the network for one photograph.
     pub(super) fn photograph(&self, image: &RgbImage) -> Result<Tensor> {
-        let whole = whole_cells(image, self.config.network.cells.side() as u32)?;
-        self.pixels(std::slice::from_ref(&*whole))
+        let whole = whole_cells(image, self.config().network.cells.side() as u32)?;
+        self.trained.pixels(std::slice::from_ref(&*whole))
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn resized(patch: &RgbImage, size: Size) -> Result<Cow<'_, RgbImage>>
 
 impl PatchClassifier for ResNetClassifier {
     fn num_classes(&self) -> usize {
-        self.config.network.classes
+        self.config().network.classes
     }
 
     fn classify(&self, patches: &[RgbImage]) -> Result<Array2<f32>> {
@@ -90,19 +90,19 @@ impl PatchClassifier for ResNetClassifier {
 impl ImageEncoder for ResNetClassifier {
     /// The mean feature of each image as a unit row.
     fn encode_images(&self, images: &[RgbImage]) -> Result<Array2<f32>> {
-        let network = self.inference()?;
+        let network = self.trained.inference()?;
         self.rows(images, self.dim(), |pixels| unit_rows(&network.patch_features(pixels, Mode::Eval)?))
     }
 }
 
 impl FeatureExtractor for ResNetClassifier {
     fn dim(&self) -> usize {
-        self.config.network.resnet.dim()
+        self.config().network.resnet.dim()
     }
 
     /// The features of the cells that [`GridClassifier::classify_grid`] classifies.
     fn extract(&self, image: &RgbImage) -> Result<FeatureMap> {
-        let cells = self.inference()?.grid_features(&self.photograph(image)?, Mode::Eval);
+        let cells = self.trained.inference()?.grid_features(&self.photograph(image)?, Mode::Eval);
         let map = cells.and_then(|cells| cells.squeeze(0)?.permute((2, 0, 1))).map_err(Error::model)?;
         tensor_to_feature_map(&map, Size::of(image))
     }
@@ -110,12 +110,12 @@ impl FeatureExtractor for ResNetClassifier {
 
 impl GridClassifier for ResNetClassifier {
     fn num_classes(&self) -> usize {
-        self.config.network.classes
+        self.config().network.classes
     }
 
     fn classify_grid(&self, image: &RgbImage) -> Result<Array3<f32>> {
         let pixels = self.photograph(image)?;
-        let network = self.inference()?;
+        let network = self.trained.inference()?;
         let probabilities = || -> candle_core::Result<Tensor> {
             let cells = network.grid_features(&pixels, Mode::Eval)?;
             let (_, rows, columns, dim) = cells.dims4()?;

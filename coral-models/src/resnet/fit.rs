@@ -74,13 +74,6 @@ impl FitConfig {
 }
 
 impl ResNetClassifier {
-    /// To be called before the first step: also steps that fail, or learn nothing, move running statistics.
-    fn start_epoch(&mut self) -> Result<()> {
-        self.changed();
-        self.trainer.start_epoch()?;
-        self.rebuild()
-    }
-
     /// Checks that there are labels for every photograph, all of them classes.
     fn check_labels(&self, photographs: &dyn Dataset<Item = LabeledPhotograph>, labels: &[LabelMap]) -> Result<()> {
         let (expected, actual) = (photographs.len(), labels.len());
@@ -88,7 +81,7 @@ impl ResNetClassifier {
             let text = |count: usize| format!("{count} maps, one a photograph");
             return Err(Error::shape("labels of cells", text(expected), actual.to_string()));
         }
-        let count = self.config.network.classes;
+        let count = self.config().network.classes;
         for (index, labels) in labels.iter().enumerate() {
             if let Some(class) = labels.iter().find(|&&class| class != UNLABELED && usize::from(class) >= count) {
                 let (last, name) = (count - 1, photographs.name(index)?);
@@ -104,17 +97,18 @@ impl ResNetClassifier {
         let classes: Vec<ClassId> = labels.iter().copied().flatten().copied().collect();
         let labeled: Vec<_> = classes.iter().copied().filter(|&class| class != UNLABELED).collect();
         // A mean over what weighs nothing does not exist.
-        if labeled.iter().all(|&class| self.config.training.weight(usize::from(class)) == 0.0) {
+        if labeled.iter().all(|&class| self.config().training.weight(usize::from(class)) == 0.0) {
             return Ok(());
         }
-        let features = self.network.grid_features(pixels, self.config.training.mode());
+        let features = self.trained.network.grid_features(pixels, self.config().training.mode());
         let cells = features.and_then(|features| features.flatten(0, 2));
-        let logits = cells.and_then(|cells| self.network.logits(&cells, Some(dropout))).map_err(Error::model)?;
+        let logits =
+            cells.and_then(|cells| self.trained.network.logits(&cells, Some(dropout))).map_err(Error::model)?;
         let targets = Tensor::new(classes, pixels.device()).map_err(Error::model)?;
-        let FitConfig { class_weights, loss, .. } = &self.config.training;
-        let even = vec![1.0; self.config.network.classes];
+        let FitConfig { class_weights, loss, .. } = &self.config().training;
+        let even = vec![1.0; self.config().network.classes];
         let loss = seafeats_loss(&logits, &targets, class_weights.as_ref().unwrap_or(&even), *loss)?;
-        self.trainer.step(&loss, labeled.len())
+        self.trained.trainer.step(&loss, labeled.len())
     }
 
     /// One step on patches of one size and their class probabilities.
@@ -124,24 +118,24 @@ impl ResNetClassifier {
         targets: Vec<f32>,
         dropout: &mut SeededRng,
     ) -> Result<()> {
-        let share = |(index, target)| target * self.config.training.weight(index % self.config.network.classes);
+        let share = |(index, target)| target * self.config().training.weight(index % self.config().network.classes);
         if targets.iter().enumerate().map(share).all(|share: f32| share == 0.0) {
             return Ok(());
         }
-        let pixels = self.pixels(images)?;
-        let targets = Tensor::from_vec(targets, ((), self.config.network.classes), pixels.device());
+        let pixels = self.trained.pixels(images)?;
+        let targets = Tensor::from_vec(targets, ((), self.config().network.classes), pixels.device());
         let targets = targets.and_then(|targets| targets.to_dtype(pixels.dtype())).map_err(Error::model)?;
-        let features = self.network.patch_features(&pixels, self.config.training.mode());
-        let logits = features.and_then(|features| self.network.logits(&features, Some(dropout)));
-        let class_weights = self.config.training.class_weights.clone();
+        let features = self.trained.network.patch_features(&pixels, self.config().training.mode());
+        let logits = features.and_then(|features| self.trained.network.logits(&features, Some(dropout)));
+        let class_weights = self.config().training.class_weights.clone();
         let config = CrossEntropyConfig { class_weights, ..CrossEntropyConfig::default() };
         let loss = soft_cross_entropy(&logits.map_err(Error::model)?, &targets, &config)?;
-        self.trainer.step(&loss, images.len())
+        self.trained.trainer.step(&loss, images.len())
     }
 
     /// The order of an epoch.
     fn plan(&self, len: usize, seed: u64) -> Result<BatchPlan> {
-        Ok(BatchPlan::of_epoch(batch_indices(len, self.config.training.batch, seed, false)?, seed))
+        Ok(BatchPlan::of_epoch(batch_indices(len, self.config().training.batch, seed, false)?, seed))
     }
 }
 
@@ -156,15 +150,15 @@ impl TrainGridClassifier for ResNetClassifier {
         seed: u64,
     ) -> Result<EpochReport> {
         self.check_labels(photographs, labels)?;
-        if let Cells::Cut(side) = self.config.network.cells {
-            let cells = LabeledCells::new(photographs, labels, (side as u32, self.config.network.classes));
+        if let Cells::Cut(side) = self.config().network.cells {
+            let cells = LabeledCells::new(photographs, labels, (side as u32, self.config().network.classes));
             return TrainPatchClassifier::fit_epoch(self, &cells, seed);
         }
-        let loader = self.config.training.loader;
+        let loader = self.config().training.loader;
         let plan = self.plan(photographs.len(), seed)?;
-        self.start_epoch()?;
+        self.trained.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
-        let side = self.config.network.cells.side() as u32;
+        let side = self.config().network.cells.side() as u32;
         let load = |index: usize, _| {
             let image = photographs.get(index)?.image;
             check_grid(&image, side, &labels[index], || photographs.name(index))?;
@@ -180,7 +174,7 @@ impl TrainGridClassifier for ResNetClassifier {
             }
             Ok(())
         })?;
-        self.trainer.finish_epoch()
+        self.trained.trainer.finish_epoch()
     }
 }
 
@@ -189,13 +183,13 @@ impl TrainPatchClassifier for ResNetClassifier {
     fn fit_epoch(&mut self, patches: &dyn Dataset<Item = LabeledPatch>, seed: u64) -> Result<EpochReport> {
         let mut plan = self.plan(patches.len(), seed)?;
         let alone = |batches: &[Vec<usize>]| batches.last().is_some_and(|batch| batch.len() == 1);
-        if self.config.training.batch > 1 && plan.batches.len() > 1 && alone(&plan.batches) {
+        if self.config().training.batch > 1 && plan.batches.len() > 1 && alone(&plan.batches) {
             plan.batches.pop();
         }
-        self.start_epoch()?;
+        self.trained.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
-        let FitConfig { augmentation, loader, .. } = self.config.training.clone();
-        let (classes, patch_size) = (self.config.network.classes, self.config.patch_size);
+        let FitConfig { augmentation, loader, .. } = self.config().training.clone();
+        let (classes, patch_size) = (self.config().network.classes, self.config().patch_size);
         let load = |index: usize, seed: u64| -> Result<(RgbImage, Array1<f32>)> {
             let LabeledPatch { mut image, target } = patches.get(index)?;
             if target.len() != classes {
@@ -217,6 +211,6 @@ impl TrainPatchClassifier for ResNetClassifier {
             let targets = batch.iter().flat_map(|(_, target)| target.iter().copied()).collect();
             self.step_on_patches(&images, targets, &mut dropout)
         })?;
-        self.trainer.finish_epoch()
+        self.trained.trainer.finish_epoch()
     }
 }

@@ -3,8 +3,7 @@ use candle_nn::{Init, VarBuilder};
 use coral_core::SeededRng;
 
 use super::config::SegFormerConfig;
-use crate::layers::{LayerNorm, Linear};
-use crate::layers::{drop_samples, drop_values};
+use crate::layers::{LayerNorm, Linear, drop_samples, drop_values};
 use crate::ops::{self, Convolution, Depthwise, Window};
 
 /// Initial values as in the published program.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::config::SegFormerConfig;
 use super::names::{CLASSIFIER, ENCODER, FIRST, HEAD};
 use crate::Checkpoint;
-use crate::weights::lacking;
+use crate::weights::{lacking, read_off, sides};
 
 impl SegFormerConfig {
     /// Reads the configuration off the tensor shapes of a checkpoint with a head.
@@ -71,61 +71,42 @@ impl SegFormerConfig {
 }
 
 fn detect(checkpoint: &Checkpoint, num_labels: usize) -> Result<SegFormerConfig> {
-    let shapes = Shapes(checkpoint);
-    let read = || {
-        let config = shapes.config(num_labels)?;
+    read_off(checkpoint, || {
+        let config = of_shapes(checkpoint, num_labels)?;
         config.validate()?;
         Ok(config)
-    };
-    read().map_err(|error| match error {
-        Error::Weights { .. } => error,
-        other => Error::format(checkpoint.path(), None, other.to_string()),
     })
 }
 
-struct Shapes<'a>(&'a Checkpoint);
-
-impl Shapes<'_> {
-    fn config(&self, num_labels: usize) -> Result<SegFormerConfig> {
-        let mut config = SegFormerConfig::mit_b0(num_labels);
-        for stage in 0..4 {
-            let [width, _, patch, _] = self.expect(&format!("{ENCODER}patch_embeddings.{stage}.proj.weight"))?;
-            let block = |index: usize| format!("{ENCODER}block.{stage}.{index}.");
-            let [hidden, _] = self.expect(&format!("{}mlp.dense1.weight", block(0)))?;
-            let reduction = format!("{}attention.self.sr.weight", block(0));
-            config.sr_ratios[stage] = match self.0.contains(&reduction) {
-                true => self.expect::<4>(&reduction)?[2],
-                false => 1,
-            };
-            let present = |&index: &usize| self.0.contains(&format!("{}mlp.dense1.weight", block(index)));
-            config.depths[stage] = (0..).take_while(present).count();
-            (config.hidden_sizes[stage], config.patch_sizes[stage]) = (width, patch);
-            if !hidden.is_multiple_of(width) {
-                let reason = format!("{hidden} rows; expected a multiple of the {width} columns");
-                return Err(Error::input(format!("{}mlp.dense1.weight", block(0)), reason));
-            }
-            config.mlp_ratios[stage] = hidden / width;
-        }
-        let head = config.hidden_sizes.into_iter().fold(0, common_divisor);
-        config.num_attention_heads = config.hidden_sizes.map(|width| width / head);
-        let fuse = format!("{HEAD}linear_fuse.weight");
-        config.decoder_hidden_size = match self.0.contains(&fuse) {
-            true => self.expect::<4>(&fuse)?[0],
-            false if config.depths.iter().all(|&depth| depth <= 2) => 256,
-            false => 768,
+fn of_shapes(checkpoint: &Checkpoint, num_labels: usize) -> Result<SegFormerConfig> {
+    let mut config = SegFormerConfig::mit_b0(num_labels);
+    for stage in 0..4 {
+        let [width, _, patch, _] = sides(checkpoint, &format!("{ENCODER}patch_embeddings.{stage}.proj.weight"))?;
+        let block = |index: usize| format!("{ENCODER}block.{stage}.{index}.");
+        let [hidden, _] = sides(checkpoint, &format!("{}mlp.dense1.weight", block(0)))?;
+        let reduction = format!("{}attention.self.sr.weight", block(0));
+        config.sr_ratios[stage] = match checkpoint.contains(&reduction) {
+            true => sides::<4>(checkpoint, &reduction)?[2],
+            false => 1,
         };
-        Ok(config)
-    }
-
-    fn expect<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
-        let Some(shape) = self.0.shape(name) else {
-            return Err(lacking(self.0, &[name]));
-        };
-        match <[usize; N]>::try_from(shape) {
-            Ok(sides) if !sides.contains(&0) => Ok(sides),
-            _ => Err(Error::input(name, format!("expected {N} dimensions, none of them 0, got shape {shape:?}"))),
+        let present = |&index: &usize| checkpoint.contains(&format!("{}mlp.dense1.weight", block(index)));
+        config.depths[stage] = (0..).take_while(present).count();
+        (config.hidden_sizes[stage], config.patch_sizes[stage]) = (width, patch);
+        if !hidden.is_multiple_of(width) {
+            let reason = format!("{hidden} rows; expected a multiple of the {width} columns");
+            return Err(Error::input(format!("{}mlp.dense1.weight", block(0)), reason));
         }
+        config.mlp_ratios[stage] = hidden / width;
     }
+    let head = config.hidden_sizes.into_iter().fold(0, common_divisor);
+    config.num_attention_heads = config.hidden_sizes.map(|width| width / head);
+    let fuse = format!("{HEAD}linear_fuse.weight");
+    config.decoder_hidden_size = match checkpoint.contains(&fuse) {
+        true => sides::<4>(checkpoint, &fuse)?[0],
+        false if config.depths.iter().all(|&depth| depth <= 2) => 256,
+        false => 768,
+    };
+    Ok(config)
 }
 
 fn common_divisor(a: usize, b: usize) -> usize {

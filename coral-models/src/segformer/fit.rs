@@ -95,15 +95,15 @@ impl SegFormerSegmenter {
     /// # Errors
     /// When an image cannot be loaded, its labels do not fit, or no image has labels.
     pub fn validate(&self, images: &dyn Dataset<Item = LabeledImage>) -> Result<ValidationReport> {
-        let network = self.inference()?;
+        let network = self.trained.inference()?;
         let plan = BatchPlan { batches: (0..images.len()).map(|index| vec![index]).collect(), seed: 0 };
         let (mut loss, mut count, mut right, mut labeled) = (0.0, 0, 0, 0);
-        let load = |index: usize, _| self.config.checked(images, index);
-        for_each_batch(&plan, self.config.training.loader, &load, |batch| {
+        let load = |index: usize, _| self.config().checked(images, index);
+        for_each_batch(&plan, self.config().training.loader, &load, |batch| {
             for LabeledImage { image, labels } in batch {
                 let logits = self.quarter_logits(&network, &image)?;
                 if let Some(targets) = targets(&[&labels], &logits)? {
-                    loss += number(&self.config.training.loss.of(&logits, &targets)?)?;
+                    loss += number(&self.config().training.loss.of(&logits, &targets)?)?;
                     count += 1;
                 }
                 let best = resize_bilinear(&logits, Size::of(&image))?.argmax(1);
@@ -128,12 +128,13 @@ impl SegFormerSegmenter {
             return Ok(());
         }
         let pixels: Vec<_> = batch.iter().map(|sample| Cow::Borrowed(&sample.image)).collect();
-        let logits = self.network.logits(&self.pixels(&pixels)?, Mode::Train, Some(dropout)).map_err(Error::model)?;
+        let logits =
+            self.trained.network.logits(&self.pixels(&pixels)?, Mode::Train, Some(dropout)).map_err(Error::model)?;
         let labels: Vec<&LabelMap> = batch.iter().map(|sample| &sample.labels).collect();
         // What is labelled may lie between the positions of the logits.
         let Some(targets) = targets(&labels, &logits)? else { return Ok(()) };
-        let loss = self.config.training.loss.of(&logits, &targets)?;
-        self.trainer.step(&loss, batch.len())
+        let loss = self.config().training.loss.of(&logits, &targets)?;
+        self.trained.trainer.step(&loss, batch.len())
     }
 }
 
@@ -192,12 +193,10 @@ fn targets(labels: &[&LabelMap], logits: &Tensor) -> Result<Option<Tensor>> {
 impl TrainSegmenter for SegFormerSegmenter {
     /// The images of a batch must have one size after augmentation and resizing. Batches without any label are left out.
     fn fit_epoch(&mut self, images: &dyn Dataset<Item = LabeledImage>, seed: u64) -> Result<EpochReport> {
-        let config = self.config.clone();
+        let config = self.config().clone();
         let SegFormerFitConfig { batch, loader, .. } = config.training;
         let plan = BatchPlan::of_epoch(batch_indices(images.len(), batch, seed, false)?, seed);
-        self.changed();
-        self.trainer.start_epoch()?;
-        self.rebuild()?;
+        self.trained.start_epoch()?;
         let mut dropout = SeededRng::stream(seed, DROPOUT);
         let load = |index: usize, seed: u64| config.sample(images, index, seed);
         for_each_batch(&plan, loader, &load, |batch: Vec<Sample>| {
@@ -208,6 +207,31 @@ impl TrainSegmenter for SegFormerSegmenter {
             }
             self.step(&batch, &mut dropout)
         })?;
-        self.trainer.finish_epoch()
+        self.trained.trainer.finish_epoch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use coral_core::testing::GoldenCase;
+
+    #[test]
+    fn labels_are_resized_as_in_the_published_training() {
+        let case = GoldenCase::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"), "segformer_tiny").unwrap();
+        let (labels, expected) = (case.u8("labels").unwrap(), case.i64("labels_downsampled").unwrap());
+        let maps = labels.outer_iter().map(|map| map.to_owned().into_dimensionality().unwrap());
+        let maps: Vec<LabelMap> = maps.collect();
+        let logits = |images: usize, rows: usize, columns: usize| {
+            Tensor::zeros((images, 2, rows, columns), DType::F32, &Device::Cpu).unwrap()
+        };
+        let &[images, rows, columns] = expected.shape() else { panic!("expected NxHxW labels") };
+        let ours = targets(&maps.iter().collect::<Vec<_>>(), &logits(images, rows, columns)).unwrap().unwrap();
+        assert_eq!(ours.dims(), expected.shape());
+        let ours = ours.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+        assert!(ours.into_iter().map(i64::from).eq(expected.iter().copied()));
+        let none = LabelMap::from_elem((8, 8), UNLABELED);
+        assert!(targets(&[&none], &logits(1, 2, 2)).unwrap().is_none());
     }
 }

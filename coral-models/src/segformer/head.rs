@@ -4,8 +4,7 @@ use coral_core::{SeededRng, Size};
 
 use super::block::weights;
 use super::config::SegFormerConfig;
-use crate::layers::drop_values;
-use crate::layers::{BatchNorm, Mode};
+use crate::layers::{BatchNorm, Mode, drop_values};
 use crate::ops;
 use crate::resize_bilinear;
 
@@ -99,16 +98,13 @@ impl Mix {
         let mut sum: Option<Tensor> = None;
         for (map, stage) in self.maps.iter().zip(stages).rev() {
             let (batch, rows, columns, _) = stage.dims4()?;
-            let mut mapped = map.broadcast_matmul(&stage.flatten(1, 2)?.transpose(1, 2)?.contiguous()?)?;
-            if sum.is_none() {
-                // Once, on the smallest map.
-                mapped = mapped.broadcast_add(&self.shift)?;
-            }
-            let planes = mapped.reshape((batch, (), rows, columns))?;
-            let planes = resize_bilinear(&planes, size).map_err(candle_core::Error::wrap)?;
+            let mapped = map.broadcast_matmul(&stage.flatten(1, 2)?.transpose(1, 2)?.contiguous()?)?;
+            let planes = |mapped: Tensor| mapped.reshape((batch, (), rows, columns));
             sum = Some(match sum {
-                Some(sum) => (sum + planes)?,
-                None => planes,
+                Some(sum) => ops::add_resized(&sum, &planes(mapped)?)?,
+                // The shift is added once, on the smallest map.
+                None => resize_bilinear(&planes(mapped.broadcast_add(&self.shift)?)?, size)
+                    .map_err(candle_core::Error::wrap)?,
             });
         }
         sum.ok_or_else(|| candle_core::Error::Msg("a head needs at least one map".to_owned()))

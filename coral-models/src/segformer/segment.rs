@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use coral_core::image::RgbImage;
 use coral_core::ndarray::Array3;
 use coral_core::{Error, ProbMap, Result, Segmenter, Size};
@@ -10,8 +10,8 @@ use super::model::SegFormer;
 use super::segmenter::{SegFormerSegmenter, SegFormerSegmenterConfig};
 use crate::layers::Mode;
 use crate::ops::softmax_planes;
-use crate::tensor::{pixels_to_tensor, tensor_to_prob_map};
-use crate::{Normalization, PillowFilter, resize_bilinear, resize_image};
+use crate::tensor::tensor_to_prob_map;
+use crate::{PillowFilter, resize_bilinear, resize_image};
 
 impl SegFormerSegmenter {
     /// C×H×W logits of every H×W image, to be averaged with those of other networks or views before the softmax.
@@ -21,7 +21,7 @@ impl SegFormerSegmenter {
     /// # Errors
     /// [`Error::InvalidInput`] when an image has too few pixels for the network.
     pub fn logits(&self, images: &[RgbImage]) -> Result<Vec<Array3<f32>>> {
-        let network = self.inference()?;
+        let network = self.trained.inference()?;
         let of_one = |image| tensor_to_prob_map(&self.full_logits(&network, image)?.squeeze(0).map_err(Error::model)?);
         // Not all at once: every image that is under way takes memory.
         let side_by_side = images.chunks(rayon::current_num_threads().max(1));
@@ -51,20 +51,16 @@ impl SegFormerSegmenter {
 
     /// 1×C×h×w logits of one image, as small as the network gives them.
     pub(super) fn quarter_logits(&self, network: &SegFormer, image: &RgbImage) -> Result<Tensor> {
-        let pixels = self.pixels(&[self.config.resized(image)?])?;
+        let pixels = self.pixels(&[self.config().resized(image)?])?;
         network.logits(&pixels, Mode::Eval, None).map_err(Error::model)
     }
 
     /// Images of one size as input, N×3×H×W.
     pub(super) fn pixels(&self, images: &[Cow<'_, RgbImage>]) -> Result<Tensor> {
         if let Some(image) = images.first() {
-            self.config.network.grids([image.height() as usize, image.width() as usize])?;
+            self.config().network.grids([image.height() as usize, image.width() as usize])?;
         }
-        let parameters = self.trainer.parameters();
-        let images: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
-        let pixels = pixels_to_tensor(&images, &Normalization::IMAGENET, &parameters.device())?;
-        let dtype = parameters.dtype();
-        if dtype == DType::F32 { Ok(pixels) } else { pixels.to_dtype(dtype).map_err(Error::model) }
+        self.trained.pixels(images)
     }
 }
 
@@ -80,7 +76,7 @@ impl SegFormerSegmenterConfig {
 
 impl Segmenter for SegFormerSegmenter {
     fn num_classes(&self) -> usize {
-        self.config.network.num_labels
+        self.config().network.num_labels
     }
 
     fn segment(&self, image: &RgbImage) -> Result<ProbMap> {

@@ -1,11 +1,9 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
 use candle_nn::VarBuilder;
-use coral_core::{ClassSet, Error, Result, Size};
+use coral_core::{ClassSet, Result, Size};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +12,7 @@ use super::files::{self, SegFormerPart};
 use super::fit::SegFormerFitConfig;
 use super::model::SegFormer;
 use crate::class_names::class_set;
-use crate::train::{Trainer, check_size, resume_alike};
-use crate::weights::write_safetensors;
+use crate::train::{LoaderConfig, Settings, Trained, Trainer, TrainerConfig, check_size};
 use crate::{Checkpoint, Parameters};
 
 /// Settings of a [`SegFormerSegmenter`].
@@ -45,7 +42,7 @@ impl SegFormerSegmenterConfig {
     /// The classes by their names, or by their numbers where names are unknown.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] when there is not one name per class, or names repeat or are empty.
+    /// [`coral_core::Error::InvalidParameter`] when there is not one name per class, or names repeat or are empty.
     pub fn class_set(&self) -> Result<ClassSet> {
         class_set(&self.class_names, self.network.num_labels)
     }
@@ -53,12 +50,34 @@ impl SegFormerSegmenterConfig {
     /// Checks the fields.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] naming the field.
+    /// [`coral_core::Error::InvalidParameter`] naming the field.
     pub fn validate(&self) -> Result<()> {
         self.network.validate()?;
         self.class_set()?;
         self.training.validate()?;
         self.image_size.map_or(Ok(()), |size| check_size("image_size", size))
+    }
+}
+
+impl Settings for SegFormerSegmenterConfig {
+    type Network = SegFormer;
+
+    const KEY: &'static str = "coral_segformer_segmenter";
+
+    fn validate(&self) -> Result<()> {
+        Self::validate(self)
+    }
+
+    fn build(&self, vb: &VarBuilder<'_>) -> candle_core::Result<SegFormer> {
+        SegFormer::new(&self.network, vb)
+    }
+
+    fn trainer(&self) -> TrainerConfig {
+        self.training.trainer
+    }
+
+    fn loader(&mut self) -> &mut LoaderConfig {
+        &mut self.training.loader
     }
 }
 
@@ -83,91 +102,70 @@ impl SegFormerSegmenterConfig {
 /// # References
 /// Xie et al., *SegFormer*, NeurIPS 2021; trained as in *The Point is the Mask*, ICCV-W 2025. Parity as for [`SegFormer`].
 pub struct SegFormerSegmenter {
-    pub(super) config: SegFormerSegmenterConfig,
-    pub(super) trainer: Trainer,
-    /// Made for training, from variables.
-    pub(super) network: SegFormer,
-    /// Made for inference when it is needed, on the same memory; none after a change of the weights.
-    inference: Mutex<Option<Arc<SegFormer>>>,
+    pub(super) trained: Trained<SegFormerSegmenterConfig>,
 }
-
-/// The key of a segmenter's settings in a file's metadata.
-const KEY: &str = "coral_segformer_segmenter";
 
 impl SegFormerSegmenter {
     /// A network with initial values drawn from `seed`.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] naming the setting that is out of range.
+    /// [`coral_core::Error::InvalidParameter`] naming the setting that is out of range.
     pub fn new(config: SegFormerSegmenterConfig, seed: u64, device: &Device) -> Result<Self> {
-        config.validate()?;
-        let built = Parameters::create(seed, device, |vb| SegFormer::new(&config.network, &vb))?;
-        Self::of(config, built)
+        let trained = Trained::new(config, |config| Parameters::create(seed, device, |vb| config.build(&vb)))?;
+        Ok(Self { trained })
     }
 
     /// A network that starts from a part of a checkpoint's weights; the others are drawn from `seed`. What can be taken at
     /// most, [`SegFormerPart::of`] says.
     ///
     /// # Errors
-    /// [`Error::Weights`] when the part is missing or has other sizes; [`Error::InvalidParameter`] as for
-    /// [`new`](Self::new).
+    /// [`coral_core::Error::Weights`] when the part is missing or has other sizes; [`coral_core::Error::InvalidParameter`]
+    /// as for [`new`](Self::new).
     pub fn fine_tune(
         config: SegFormerSegmenterConfig,
         checkpoint: &Checkpoint,
         (part, seed): (SegFormerPart, u64),
         device: &Device,
     ) -> Result<Self> {
-        config.validate()?;
-        let built = files::load(checkpoint, device, (part, seed), |vb| SegFormer::new(&config.network, &vb))?;
-        Self::of(config, built)
+        let load =
+            |config: &SegFormerSegmenterConfig| files::load(checkpoint, device, (part, seed), |vb| config.build(&vb));
+        Ok(Self { trained: Trained::new(config, load)? })
     }
 
     /// Reads a segmenter that [`save`](Self::save) wrote, with its settings.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read or holds no settings; [`Error::Weights`] when it
-    /// is damaged.
+    /// [`coral_core::Error::Io`] or [`coral_core::Error::Format`] when the file cannot be read, or holds no settings or
+    /// impossible ones; [`coral_core::Error::Weights`] when it is damaged.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let Some(text) = checkpoint.metadata().get(KEY) else {
-            let reason = format!("no field `{KEY}` in its metadata; use `load` and tell the settings");
-            return Err(Error::format(checkpoint.path(), None, reason));
-        };
-        let config = serde_json::from_str(text).map_err(|error| {
-            Error::format(checkpoint.path(), None, format!("field `{KEY}` of its metadata: {error}"))
-        })?;
-        Self::load(config, &checkpoint, device)
+        Trained::open(&checkpoint, |config| Self::load(config, &checkpoint, device))
     }
 
     /// Reads all weights of a checkpoint with the names of `transformers`.
     ///
     /// # Errors
-    /// [`Error::Weights`] when the checkpoint is of another network, e.g. for another number of classes or without a head.
+    /// [`coral_core::Error::Weights`] when the checkpoint is of another network, e.g. for another number of classes or
+    /// without a head; [`coral_core::Error::InvalidParameter`] as for [`new`](Self::new).
     pub fn load(config: SegFormerSegmenterConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         Self::fine_tune(config, checkpoint, (SegFormerPart::Whole, 0), device)
     }
 
-    fn of(config: SegFormerSegmenterConfig, (parameters, network): (Parameters, SegFormer)) -> Result<Self> {
-        let trainer = Trainer::new(parameters, config.training.trainer)?;
-        Ok(Self { config, trainer, network, inference: Mutex::new(None) })
-    }
-
     /// The settings.
     pub fn config(&self) -> &SegFormerSegmenterConfig {
-        &self.config
+        &self.trained.config
     }
 
     /// What trains the network: its weights, optimiser and schedule. To change a weight by hand, take it from
     /// [`trainer_mut`](Self::trainer_mut): what segments is made anew after that only.
     pub fn trainer(&self) -> &Trainer {
-        &self.trainer
+        &self.trained.trainer
     }
 
     /// The same, to freeze weights, judge an epoch ([`Trainer::judge`]) or the like. What is frozen is
     /// computed without a record in the next epochs.
     pub fn trainer_mut(&mut self) -> &mut Trainer {
-        self.changed();
-        &mut self.trainer
+        self.trained.trainer_mut()
     }
 
     /// Writes weights (the averages, where the training keeps such) and settings to a `safetensors` file, which appears
@@ -176,9 +174,7 @@ impl SegFormerSegmenter {
     /// # Errors
     /// Those of [`Parameters::save`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let config = serde_json::to_string(&self.config).map_err(Error::model)?;
-        let about = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (KEY.to_owned(), config)]);
-        write_safetensors(path.as_ref(), &self.trainer.best_tensors()?, &about)
+        self.trained.save(path.as_ref())
     }
 
     /// Writes the state of the training too, so that [`resume`](Self::resume) goes on as if nothing had happened; `extra`
@@ -187,49 +183,21 @@ impl SegFormerSegmenter {
     /// # Errors
     /// Those of [`Trainer::save`].
     pub fn save_training(&self, path: impl AsRef<Path>, extra: &impl Serialize) -> Result<()> {
-        self.trainer.save(path, &(&self.config, extra))
+        self.trained.save_training(path.as_ref(), extra)
     }
 
     /// Goes back to a state that [`save_training`](Self::save_training) wrote, and gives the caller's part of it.
     ///
     /// # Errors
-    /// Those of [`Trainer::resume`], and [`Error::Format`] naming the setting that was another (but for the loader's,
-    /// which change nothing in the result); nothing is changed then.
+    /// Those of [`Trainer::resume`], and [`coral_core::Error::Format`] naming the setting that was another (but for the
+    /// loader's, which change nothing in the result); nothing is changed then.
     pub fn resume<T: DeserializeOwned>(&mut self, path: impl AsRef<Path>) -> Result<T> {
-        self.changed();
-        let ours = &self.config;
-        resume_alike(&mut self.trainer, path.as_ref(), ours, |mut theirs: SegFormerSegmenterConfig| {
-            theirs.training.loader = ours.training.loader;
-            theirs
-        })
-    }
-
-    /// To be called after every change of the weights.
-    pub(super) fn changed(&mut self) {
-        *self.inference.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// The network for inference, with batch normalisation folded in.
-    pub(super) fn inference(&self) -> Result<Arc<SegFormer>> {
-        let mut place = self.inference.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(network) = &*place {
-            return Ok(network.clone());
-        }
-        let build = |vb: VarBuilder<'_>| SegFormer::new(&self.config.network, &vb);
-        let network = Arc::new(self.trainer.parameters().build_with(self.trainer.best_tensors()?, build)?);
-        Ok(place.insert(network).clone())
-    }
-
-    /// Builds the network for training anew, so that what is frozen by now is computed without a record.
-    pub(super) fn rebuild(&mut self) -> Result<()> {
-        let build = |vb: VarBuilder<'_>| SegFormer::new(&self.config.network, &vb);
-        self.network = self.trainer.parameters().build(build)?;
-        Ok(())
+        self.trained.resume(path.as_ref())
     }
 }
 
 impl fmt::Debug for SegFormerSegmenter {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("SegFormerSegmenter").field("config", &self.config).finish_non_exhaustive()
+        out.debug_struct("SegFormerSegmenter").field("config", &self.trained.config).finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ mod sources;
 mod state;
 #[cfg(test)]
 mod testing;
+mod trained;
 mod trainer;
 mod update;
 
@@ -37,4 +38,5 @@ pub use parameters::{Fresh, Parameters};
 pub use schedule::{CosineConfig, Goal, Interval, PlateauConfig, Schedule, ScheduleConfig, Threshold};
 pub(crate) use settings::resume_alike;
 pub(crate) use state::STATE_PREFIXES;
+pub(crate) use trained::{Settings, Trained};
 pub use trainer::{Monitor, Trainer, TrainerConfig};

@@ -57,7 +57,7 @@ fn head_alone() -> TestResult {
     assert_eq!(MultiLabelHeadConfig::new(2 * number("hidden")?, number("classes")?), config);
     let head = FrameHead::load(&checkpoint, config)?;
     let features = tensor(&case, "head/features")?;
-    // The outputs of the normalisations; those of the linear layers before them are in no public step.
+    // The outputs of the normalisations; those of the linear layers before them are compared in `head.rs`.
     for (hidden, layer) in head.network().hidden_features(&features)?.iter().zip([2, 6]) {
         let name = format!("head/classifier.{layer}.out");
         assert_close(&name, hidden, &case.f32(&name)?, PROBABILITIES);

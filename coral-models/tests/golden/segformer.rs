@@ -72,8 +72,15 @@ fn inference_gives_the_published_values() -> TestResult {
         }
         let logits = network.logits(&pixels, Mode::Eval, None)?;
         compare(&case, "logits", &logits, [1e-4, 0.0])?;
-        let classes = resize_bilinear(&logits, size)?.argmax(1)?.flatten_all()?.to_vec1::<u32>()?;
-        assert!(classes.iter().zip(&argmax).all(|(ours, expected)| *ours == u32::from(*expected)));
+        let full = resize_bilinear(&logits, size)?;
+        assert_eq!(full.dims4()?.0, argmax.shape()[0]);
+        let largest = full.max(1)?.flatten_all()?.to_vec1::<f32>()?;
+        let expected = Tensor::from_iter(argmax.iter().map(|&class| u32::from(class)), &Device::Cpu)?;
+        let expected = full.gather(&expected.reshape(argmax.shape())?.unsqueeze(1)?, 1)?;
+        // Where two classes are as good as equal, either may be the largest.
+        for (pixel, (largest, expected)) in largest.iter().zip(expected.flatten_all()?.to_vec1::<f32>()?).enumerate() {
+            assert!(largest - expected <= 2e-4, "argmax, pixel {pixel}: {expected} against {largest}");
+        }
     }
     Ok(())
 }

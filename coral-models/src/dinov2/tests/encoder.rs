@@ -200,6 +200,8 @@ fn impossible_requests_are_errors() {
     for (height, width) in [(27, 28), (0, 28), (28, 15)] {
         assert!(matches!(network.forward(&pixels(height, width)), Err(Error::Model { .. })));
     }
+    let none = pixels(28, 28).narrow(0, 0, 0).unwrap();
+    assert!(network.forward(&none).unwrap_err().to_string().contains("expected Nx3xHxW pixels"));
     assert!(matches!(network.hidden_tokens(&pixels(28, 28), 3), Err(Error::InvalidParameter { .. })));
     assert!(matches!(network.position_table((0, 2)), Err(Error::InvalidParameter { .. })));
 }

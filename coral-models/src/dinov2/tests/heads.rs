@@ -2,7 +2,7 @@ use coral_core::ndarray::{Array2, s};
 use coral_core::{CountingProgress, Error, NoProgress};
 
 use super::*;
-use crate::{EarlyStoppingConfig, Monitor, TrainerConfig};
+use crate::{EarlyStoppingConfig, Goal, Monitor, ScheduleConfig, TrainerConfig};
 
 const WIDTH: usize = 64;
 
@@ -137,6 +137,10 @@ fn bad_samples_and_settings_are_named() {
     assert!(with(|c| c.epochs = 0).contains("`epochs`"));
     assert!(with(|c| c.dropout = 1.0).contains("`dropout`"));
     assert!(with(|c| c.trainer.monitor = Monitor::TrainingLoss).contains("`trainer.monitor`"));
+    let rising = EarlyStoppingConfig { goal: Goal::Maximize, ..EarlyStoppingConfig::default() };
+    let trainer = TrainerConfig { early_stopping: Some(rising), schedule: ScheduleConfig::Constant, ..config.trainer };
+    let error = text(&features, &targets, &FrameHeadFit { trainer, ..config.clone() });
+    assert!(error.contains("`trainer.goal`: a loss is to fall"), "{error}");
     assert!(with(|c| c.positive_weights = Some(vec![1.0; 2])).contains("positive_weights"));
     let other = samples(4, 2).0.slice(s![.., ..5]).to_owned();
     let (train, validation) = (

@@ -174,9 +174,10 @@ fn frozen_parts_need_no_record_and_keep_their_values() {
         before[0].iter().filter(|v| !v.0.contains("num_batches")).collect::<Vec<_>>()
     );
     assert_ne!(encoder(&network, true), before[1], "statistics follow the batches");
-    let pixels = network.pixels(&samples.items.iter().map(|item| item.image.clone()).collect::<Vec<_>>()).unwrap();
+    let pixels =
+        network.trained.pixels(&samples.items.iter().map(|item| item.image.clone()).collect::<Vec<_>>()).unwrap();
     let recorded =
-        |network: &ResNetClassifier| network.network.patch_features(&pixels, Mode::Train).unwrap().track_op();
+        |network: &ResNetClassifier| network.trained.network.patch_features(&pixels, Mode::Train).unwrap().track_op();
     assert!(!recorded(&network));
     network.trainer_mut().parameters_mut().unfreeze(|_| true);
     network.fit_epoch(&samples, 2).unwrap();

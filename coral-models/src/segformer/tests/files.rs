@@ -172,3 +172,27 @@ fn configurations_of_transformers_are_read() {
     }
     assert!(text(SegFormerConfig::from_transformers_json(folder.path().join("gone.json"))).contains("gone.json"));
 }
+
+#[test]
+fn impossible_settings_of_a_file_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let saved = segmenter(config(2));
+    let open = |change: &dyn Fn(&mut SegFormerSegmenterConfig)| {
+        let mut config = config(2);
+        change(&mut config);
+        let description = ("coral_segformer_segmenter", &config);
+        crate::weights::write_described(&path, &saved.trainer().parameters().tensors(), description).unwrap();
+        let error = SegFormerSegmenter::open(&path, &Device::Cpu).err().unwrap();
+        assert!(matches!(error, Error::Format { .. }), "{error}");
+        error.to_string()
+    };
+    for (error, field) in [
+        (open(&|c| c.network.num_labels = 1), "`num_labels`"),
+        (open(&|c| c.class_names = vec!["sand".into()]), "`class_names`"),
+        (open(&|c| c.training.trainer.learning_rate = -1.0), "`learning_rate`"),
+    ] {
+        assert!(error.contains("model.safetensors: field `coral_segformer_segmenter`"), "{error}");
+        assert!(error.contains(field), "{error}");
+    }
+}

@@ -66,20 +66,25 @@ impl Default for TrainerConfig {
 impl TrainerConfig {
     /// Schedule and early stopping look at the same number, and the loss that a training lowers cannot be meant to rise.
     pub(super) fn expect_attainable_goal(&self) -> Result<()> {
-        let plateau = match self.schedule {
-            ScheduleConfig::Plateau(plateau) => Some(plateau.goal),
-            _ => None,
-        };
-        let stopping = self.early_stopping.map(|stopping| stopping.goal);
         let refuse = |reason: &str| Err(Error::parameter("goal", reason));
-        if self.monitor == Monitor::TrainingLoss && [plateau, stopping].contains(&Some(Goal::Maximize)) {
+        if self.monitor == Monitor::TrainingLoss && self.goals().contains(&Some(Goal::Maximize)) {
             return refuse("the training loss is to fall; expected `monitor` to be `validation`");
         }
-        match plateau.zip(stopping) {
-            Some((plateau, stopping)) if plateau != stopping => {
+        match self.goals() {
+            [Some(plateau), Some(stopping)] if plateau != stopping => {
                 refuse("`schedule` and `early_stopping` look at the same number; expected one goal for both")
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the schedule and early stopping take what they look at for a number that is to fall or to rise; none of what
+    /// looks at nothing.
+    pub(crate) fn goals(&self) -> [Option<Goal>; 2] {
+        let plateau = match self.schedule {
+            ScheduleConfig::Plateau(plateau) => Some(plateau.goal),
+            _ => None,
+        };
+        [plateau, self.early_stopping.map(|stopping| stopping.goal)]
     }
 }
