@@ -3,6 +3,7 @@
 mod class_names;
 mod clip;
 mod dinov2;
+mod fingerprint;
 #[cfg(test)]
 mod gradient_check;
 mod layers;
@@ -35,9 +36,9 @@ pub use resnet::{
 };
 pub use sam::{
     AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
-    Predictor, PredictorConfig, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks, TinyVitConfig, VitConfig,
-    box_nms, crop_boxes, feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, point_grid,
-    remove_small_regions, stability_score, tile_boxes,
+    Predictor, PredictorConfig, PromptConfig, PromptRound, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks,
+    TinyVitConfig, VitConfig, box_nms, correction_point, crop_boxes, feature_similarity, group_by_similarity,
+    is_cut_by_crop, join_tiles, low_res_mask, point_grid, remove_small_regions, stability_score, tile_boxes,
 };
 pub use segformer::{
     SegFormer, SegFormerConfig, SegFormerFitConfig, SegFormerPart, SegFormerSegmenter, SegFormerSegmenterConfig,

@@ -6,9 +6,9 @@ use coral_core::ndarray::Array2;
 use coral_core::{Error, FeatureExtractor, FeatureMap, ImageEncoder, Result, Size};
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::Fingerprint;
 use super::network::{DinoV2, DinoV2Tokens};
 use super::preprocess::{InputFilter, InputSize};
+use crate::fingerprint::Fingerprint;
 use crate::tensor::unit_rows;
 use crate::{Normalization, images_to_tensor, tensor_to_feature_map, tensor_to_rows};
 

@@ -4,7 +4,6 @@ mod block;
 mod config;
 mod detect;
 mod encoder;
-mod fingerprint;
 mod fit;
 mod frame_classifier;
 mod frame_features;

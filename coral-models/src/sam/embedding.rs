@@ -2,10 +2,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use coral_core::{Error, FeatureMap, Result, Size, write_atomically};
+use coral_core::{Error, FeatureMap, Prompt, Result, Size, write_atomically};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::preprocess::longest_side_size;
+use super::prompt_encoder::Token;
+use super::prompt_tokens::tokens;
 
 /// An image after the image encoder; serves any number of prompts.
 ///
@@ -48,6 +50,11 @@ impl Embedding {
     /// The features, 1×h×w×C; the padding takes part.
     pub fn features(&self) -> &Tensor {
         &self.features
+    }
+
+    /// The tokens of a prompt on this image.
+    pub(crate) fn tokens(&self, prompt: &Prompt) -> Vec<Token> {
+        tokens(prompt, self.original_size, self.input_size)
     }
 
     /// The features without the padding, as C×h×w that tile the original image.

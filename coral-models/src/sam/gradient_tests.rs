@@ -6,7 +6,7 @@ use coral_core::SeededRng;
 
 use super::config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
 use super::mask_decoder::MaskChoice;
-use super::model::Sam;
+use super::model::{PromptBatch, Sam};
 use super::prompt_encoder::{PointKind, Token};
 use crate::gradient_check::assert_variable_gradients;
 
@@ -77,7 +77,7 @@ fn outputs(sam: &Sam, images: &Tensor) -> Result<Vec<Tensor>> {
     for image in 0..batch {
         let features = features.narrow(0, image, 1)?;
         for (prompts, masks) in [(&points, None), (&boxes, Some(&masks))] {
-            let decoded = sam.decode(&features, prompts, masks, MaskChoice::All)?;
+            let decoded = sam.decode(&features, &PromptBatch { masks, ..PromptBatch::of(prompts) }, MaskChoice::All)?;
             outputs.extend([decoded.low_res_masks, decoded.iou]);
             outputs.extend(decoded.semantics.map(|s| s.logits));
         }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -14,8 +16,7 @@ pub(crate) enum MaskChoice {
     Single,
     /// The others: whole, part and subpart of an ambiguous prompt.
     Multiple,
-    /// Every token.
-    #[cfg(test)]
+    /// Every token, for training the classes of all of them.
     All,
 }
 
@@ -113,12 +114,7 @@ impl MaskDecoder {
     ) -> Result<Scored> {
         let (_, height, width, _) = image.dims4()?;
         let (hs, src) = self.transform(image, places, prompts)?;
-        let chosen = match choice {
-            MaskChoice::Single => 0..1,
-            MaskChoice::Multiple => 1..self.mask_tokens,
-            #[cfg(test)]
-            MaskChoice::All => 0..self.mask_tokens,
-        };
+        let chosen = self.chosen(choice);
         let iou = self.iou_head.forward(&hs.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
         let hyper = chosen.clone().map(|i| self.hypernetworks[i].forward(&token(&hs, 1 + i)?));
         let hyper = Tensor::stack(&hyper.collect::<Result<Vec<_>>>()?, 1)?;
@@ -131,6 +127,35 @@ impl MaskDecoder {
         };
         let iou = iou.narrow(1, chosen.start, chosen.len())?.contiguous()?;
         Ok(Scored { iou, semantics, src, hyper, grid: (height, width) })
+    }
+
+    fn chosen(&self, choice: MaskChoice) -> Range<usize> {
+        match choice {
+            MaskChoice::Single => 0..1,
+            MaskChoice::Multiple => 1..self.mask_tokens,
+            MaskChoice::All => 0..self.mask_tokens,
+        }
+    }
+
+    /// What the class head looks at, B×M×N; `None` without a semantic branch.
+    pub(crate) fn class_maps(
+        &self,
+        image: &Tensor,
+        places: &Tensor,
+        prompts: &Tensor,
+        choice: MaskChoice,
+    ) -> Result<Option<Tensor>> {
+        let Some(branch) = &self.semantic else { return Ok(None) };
+        let (_, height, width, _) = image.dims4()?;
+        let (hs, src) = self.transform(image, places, prompts)?;
+        let chosen = self.chosen(choice);
+        let tokens = chosen.clone().map(|i| token(&hs, 1 + i)).collect::<Result<Vec<_>>>()?;
+        branch.class_maps(&src, (height, width), chosen.start, &tokens).map(Some)
+    }
+
+    /// The classes that such maps show, B×M×K.
+    pub(crate) fn classify_maps(&self, maps: &Tensor) -> Result<Option<Tensor>> {
+        self.semantic.as_ref().map(|branch| branch.classify(maps).map(|found| found.logits)).transpose()
     }
 
     /// The masks of some of the prompts, in this order: N×M×4h×4w.

@@ -14,6 +14,7 @@ mod semantic_branch;
 #[cfg(test)]
 mod tests;
 mod tiny_vit;
+mod training;
 mod two_way_transformer;
 
 pub use automatic::{
@@ -26,3 +27,4 @@ pub use embedding::Embedding;
 pub use model::Sam;
 pub use predictor::{DecodedMask, Predictor, PredictorConfig};
 pub use tiny_vit::TinyVitConfig;
+pub use training::{PromptConfig, PromptRound, correction_point, low_res_mask};

@@ -44,7 +44,7 @@ impl Sam {
         Self::build(config, &weights).map_err(Error::model)
     }
 
-    fn build(config: SamConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
+    pub(super) fn build(config: SamConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
         let image = vb.pp("image_encoder");
         Ok(Self {
             encoder: match &config.encoder {
@@ -121,28 +121,42 @@ impl Sam {
         features.map_err(Error::model)
     }
 
-    /// Masks of B prompts with the same number of tokens each on one image's 1×h×w×C features; `masks` are B×4h×4w
-    /// logits of earlier masks.
+    /// Masks of B prompts on one image's 1×h×w×C features.
     pub(crate) fn decode(
         &self,
         features: &Tensor,
-        prompts: &[Vec<Token>],
-        masks: Option<&Tensor>,
+        prompts: &PromptBatch<'_>,
         choice: MaskChoice,
     ) -> candle_core::Result<Decoded> {
-        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts, masks)?;
+        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts)?;
         self.decoder.forward(&image, &places, &tokens, choice)
     }
 
-    /// [`decode`](Self::decode) without earlier masks, up to the pixels of the masks.
+    /// [`decode`](Self::decode) up to the pixels of the masks.
     pub(crate) fn score(
         &self,
         features: &Tensor,
-        prompts: &[Vec<Token>],
+        prompts: &PromptBatch<'_>,
         choice: MaskChoice,
     ) -> candle_core::Result<Scored> {
-        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts, None)?;
+        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts)?;
         self.decoder.score(&image, &places, &tokens, choice)
+    }
+
+    /// What the class head looks at, B×M×N; `None` without a semantic branch.
+    pub(crate) fn class_maps(
+        &self,
+        features: &Tensor,
+        prompts: &PromptBatch<'_>,
+        choice: MaskChoice,
+    ) -> candle_core::Result<Option<Tensor>> {
+        let DecoderInput { image, places, tokens } = self.decoder_input(features, prompts)?;
+        self.decoder.class_maps(&image, &places, &tokens, choice)
+    }
+
+    /// B×M×K class logits of B×M×N [`class_maps`](Self::class_maps); `None` without a semantic branch.
+    pub(crate) fn classify_maps(&self, maps: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        self.decoder.classify_maps(maps)
     }
 
     /// The masks of some of the scored prompts, N×M×4h×4w.
@@ -150,26 +164,42 @@ impl Sam {
         self.decoder.masks_of(scored, prompts)
     }
 
-    fn decoder_input(
-        &self,
-        features: &Tensor,
-        prompts: &[Vec<Token>],
-        masks: Option<&Tensor>,
-    ) -> candle_core::Result<DecoderInput> {
+    fn decoder_input(&self, features: &Tensor, prompts: &PromptBatch<'_>) -> candle_core::Result<DecoderInput> {
         let (_, height, width, dim) = features.dims4()?;
-        let dense = match masks {
+        let dense = match prompts.masks {
             Some(masks) => self.prompt_encoder.masks(masks)?,
             None => self.prompt_encoder.no_mask()?,
         };
-        let tokens = match self.prompt_encoder.points(prompts)? {
-            Some(tokens) => tokens,
-            None => Tensor::zeros((prompts.len(), 0, dim), features.dtype(), features.device())?,
+        let count = prompts.tokens.len();
+        let tokens = match (self.prompt_encoder.points(prompts.tokens)?, prompts.extra) {
+            (Some(tokens), Some(extra)) => Tensor::cat(&[&tokens, extra], 1)?,
+            (Some(tokens), None) => tokens,
+            (None, Some(extra)) => extra.clone(),
+            (None, None) => Tensor::zeros((count, 0, dim), features.dtype(), features.device())?,
         };
         Ok(DecoderInput {
             image: features.broadcast_add(&dense)?,
             places: self.prompt_encoder.grid(height, width)?,
             tokens,
         })
+    }
+}
+
+/// Prompts of one image that are decoded together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PromptBatch<'a> {
+    /// B prompts with the same number of tokens each.
+    pub(crate) tokens: &'a [Vec<Token>],
+    /// B×4h×4w logits of earlier masks.
+    pub(crate) masks: Option<&'a Tensor>,
+    /// B×E×C tokens that come from elsewhere, e.g. of a sentence; they follow the others.
+    pub(crate) extra: Option<&'a Tensor>,
+}
+
+impl<'a> PromptBatch<'a> {
+    /// Points and boxes alone.
+    pub(crate) fn of(tokens: &'a [Vec<Token>]) -> Self {
+        Self { tokens, ..Self::default() }
     }
 }
 

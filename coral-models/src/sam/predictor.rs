@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::mask_decoder::{Decoded, MaskChoice};
-use super::model::Sam;
+use super::model::{PromptBatch, Sam};
 use super::preprocess::{MaskUpsampler, resize_and_pad};
-use super::prompt_tokens::{Signature, check_prompt, tokens};
+use super::prompt_tokens::{Signature, check_prompt};
 
 /// How a [`Predictor`] answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -173,9 +173,10 @@ impl Predictor {
         for group in order.chunk_by(|&a, &b| Signature::of(&prompts[a]) == Signature::of(&prompts[b])) {
             for batch in group.chunks(self.config.prompts_per_batch) {
                 let run = || -> candle_core::Result<Decoded> {
-                    let tokens: Vec<_> = batch.iter().map(|&i| tokens(&prompts[i], embedding)).collect();
+                    let tokens: Vec<_> = batch.iter().map(|&i| embedding.tokens(&prompts[i])).collect();
                     let masks = self.mask_prompts(prompts, batch)?;
-                    self.sam.decode(embedding.features(), &tokens, masks.as_ref(), choice)
+                    let prompts = PromptBatch { masks: masks.as_ref(), ..PromptBatch::of(&tokens) };
+                    self.sam.decode(embedding.features(), &prompts, choice)
                 };
                 take(unpack(&run().map_err(Error::model)?, batch)?)?;
             }

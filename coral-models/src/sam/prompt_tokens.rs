@@ -1,6 +1,5 @@
 use coral_core::{Error, Prompt, Result, Size};
 
-use super::embedding::Embedding;
 use super::prompt_encoder::{PointKind, Token};
 
 /// What prompts must have in common to be decoded together.
@@ -49,9 +48,9 @@ pub(crate) fn check_prompt(prompt: &Prompt, index: usize, image: Size, low_res: 
     Ok(())
 }
 
-/// The tokens of a prompt in pixels of the resized image, in the order of the published program.
-pub(crate) fn tokens(prompt: &Prompt, embedding: &Embedding) -> Vec<Token> {
-    let (input, original) = (embedding.input_size(), embedding.original_size());
+/// The tokens of a prompt on an image of size `original` in pixels of the resized image, of size `input`, in the order of
+/// the published program.
+pub(crate) fn tokens(prompt: &Prompt, original: Size, input: Size) -> Vec<Token> {
     let scale_x = f64::from(input.width) / f64::from(original.width);
     let scale_y = f64::from(input.height) / f64::from(original.height);
     let token = |x: f32, y: f32, kind: PointKind| Token {

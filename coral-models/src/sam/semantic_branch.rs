@@ -49,7 +49,12 @@ impl SemanticBranch {
         first: usize,
         tokens: &[Tensor],
     ) -> Result<Semantics> {
-        let (features, logits) = self.head.forward_with_hidden(&self.class_maps(src, grid, first, tokens)?)?;
+        self.classify(&self.class_maps(src, grid, first, tokens)?)
+    }
+
+    /// The class head on B×M×N maps.
+    pub(crate) fn classify(&self, maps: &Tensor) -> Result<Semantics> {
+        let (features, logits) = self.head.forward_with_hidden(maps)?;
         Ok(Semantics { logits, features })
     }
 

@@ -7,7 +7,7 @@ use coral_core::testing::GoldenCase;
 
 use super::config::{EncoderConfig, SamConfig, SemanticConfig};
 use super::mask_decoder::{MaskChoice, MaskDecoder};
-use super::model::Sam;
+use super::model::{PromptBatch, Sam};
 use super::prompt_encoder::{PointKind, Token};
 use super::tiny_vit::TinyVitConfig;
 use crate::Normalization;
@@ -111,7 +111,8 @@ fn check_prompt(case: &GoldenCase, sam: &Sam, features: &Tensor, prompt: &str) {
         assert_close(&format!("{prompt}/dense"), &dense, &expected("dense_embeddings"), 2e-4);
     }
     for (multi, choice) in [(0, MaskChoice::Single), (1, MaskChoice::Multiple)] {
-        let out = sam.decode(features, &prompts, masks.as_ref(), choice).unwrap();
+        let out =
+            sam.decode(features, &PromptBatch { masks: masks.as_ref(), ..PromptBatch::of(&prompts) }, choice).unwrap();
         let part = |name: &str| format!("multi{multi}/{name}");
         assert_close(&part("masks"), &out.low_res_masks, &expected(&part("low_res_masks")), 1e-4);
         assert_close(&part("iou"), &out.iou, &expected(&part("iou")), 1e-4);

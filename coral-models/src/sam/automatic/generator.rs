@@ -9,9 +9,9 @@ use super::tiles::generate_on_tiles;
 use super::{GeneratorConfig, TileConfig};
 use crate::sam::embedding::Embedding;
 use crate::sam::mask_decoder::{MaskChoice, Scored};
+use crate::sam::model::PromptBatch;
 use crate::sam::predictor::Predictor;
 use crate::sam::preprocess::MaskUpsampler;
-use crate::sam::prompt_tokens::tokens;
 
 /// Finds every object in an image, without prompts.
 ///
@@ -128,13 +128,13 @@ impl PointDecoder for Predictor {
         let choice = if multimask { MaskChoice::Multiple } else { MaskChoice::Single };
         let click = |&[x, y]: &[f32; 2]| {
             let points = vec![PointPrompt { x, y, foreground: true }];
-            tokens(&Prompt { points, ..Prompt::default() }, &image.embedding)
+            image.embedding.tokens(&Prompt { points, ..Prompt::default() })
         };
         // The transformer's working memory grows with the points it handles at once, far beyond what a scored point
         // keeps: its C values per image token.
         let groups = points.chunks(self.config().prompts_per_batch).map(|group| {
             let prompts: Vec<_> = group.iter().map(click).collect();
-            self.sam().score(image.embedding.features(), &prompts, choice).map_err(Error::model)
+            self.sam().score(image.embedding.features(), &PromptBatch::of(&prompts), choice).map_err(Error::model)
         });
         let groups = groups.collect::<Result<Vec<_>>>()?;
         let iou = rows(&groups, |scored| Some(&scored.iou))?;

@@ -3,7 +3,7 @@ use coral_core::{Error, Result};
 
 /// A 64-bit FNV-1a hash over words, the same on every machine. It tells files apart that were mixed up, not forged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Default for Fingerprint {
     fn default() -> Self {
@@ -17,13 +17,13 @@ impl Fingerprint {
     }
 
     /// Takes in bytes and their number.
-    pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn add_bytes(&mut self, bytes: &[u8]) {
         self.add(bytes.len() as u64);
         bytes.iter().for_each(|&byte| self.add(u64::from(byte)));
     }
 
     /// Takes in a tensor's shape and values.
-    pub(super) fn add_tensor(&mut self, tensor: &Tensor) -> Result<()> {
+    pub(crate) fn add_tensor(&mut self, tensor: &Tensor) -> Result<()> {
         let values = tensor
             .flatten_all()
             .and_then(|flat| flat.detach().to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1::<f32>());
@@ -33,7 +33,7 @@ impl Fingerprint {
     }
 
     /// Sixteen hexadecimal digits.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         // The multiplications of FNV move differences upwards only; this brings them down again.
         let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         format!("{:016x}", mixed ^ (mixed >> 29))
