@@ -35,10 +35,12 @@ pub use resnet::{
     ResNetConfig, SimClr, SimClrConfig,
 };
 pub use sam::{
-    AreaLimit, CleanedMask, Crop, DecodedMask, Embedding, EncoderConfig, GeneratorConfig, GridPoint, MaskGenerator,
-    Predictor, PredictorConfig, PromptConfig, PromptRound, Sam, SamConfig, SemanticConfig, TileConfig, TileMasks,
-    TinyVitConfig, VitConfig, box_nms, correction_point, crop_boxes, feature_similarity, group_by_similarity,
-    is_cut_by_crop, join_tiles, low_res_mask, point_grid, remove_small_regions, stability_score, tile_boxes,
+    AreaLimit, ClassMaps, CleanedMask, Crop, DecodedMask, EmbeddedImage, EmbeddedImages, Embedding, EncoderConfig,
+    GeneratorConfig, GridPoint, MaskGenerator, Predictor, PredictorConfig, PromptConfig, PromptRound, Sam, SamConfig,
+    SamEpoch, SamFitConfig, SamLoss, SamPart, SamTrainer, SamTrainerConfig, SemanticConfig, TileConfig, TileMasks,
+    TinyVitConfig, TunedHead, VitConfig, box_nms, correction_point, crop_boxes, feature_similarity,
+    group_by_similarity, is_cut_by_crop, join_tiles, low_res_mask, point_grid, remove_small_regions, stability_score,
+    tile_boxes,
 };
 pub use segformer::{
     SegFormer, SegFormerConfig, SegFormerFitConfig, SegFormerPart, SegFormerSegmenter, SegFormerSegmenterConfig,

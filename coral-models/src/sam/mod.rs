@@ -27,4 +27,7 @@ pub use embedding::Embedding;
 pub use model::Sam;
 pub use predictor::{DecodedMask, Predictor, PredictorConfig};
 pub use tiny_vit::TinyVitConfig;
-pub use training::{PromptConfig, PromptRound, correction_point, low_res_mask};
+pub use training::{
+    ClassMaps, EmbeddedImage, EmbeddedImages, PromptConfig, PromptRound, SamEpoch, SamFitConfig, SamLoss, SamPart,
+    SamTrainer, SamTrainerConfig, TunedHead, correction_point, low_res_mask,
+};

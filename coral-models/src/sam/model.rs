@@ -9,6 +9,7 @@ use super::image_encoder::ImageEncoder;
 use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder, Scored};
 use super::prompt_encoder::{PromptEncoder, Token};
 use super::tiny_vit::TinyVit;
+use super::training::SamTrainerConfig;
 use crate::{Checkpoint, load};
 
 /// A network of the Segment Anything family: image encoder, prompt encoder, mask decoder and, for CoralSCOP, the
@@ -65,7 +66,10 @@ impl Sam {
     /// holds another network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?.with_original_sam_names()?;
-        let config = SamConfig::from_checkpoint(&checkpoint)?;
+        let config = match SamTrainerConfig::of_checkpoint(&checkpoint)? {
+            Some(trained) => trained.network,
+            None => SamConfig::from_checkpoint(&checkpoint)?,
+        };
         Self::load(&checkpoint, config, &Device::Cpu)
     }
 
@@ -75,15 +79,8 @@ impl Sam {
     /// # Errors
     /// As [`open`](Self::open); [`Error::InvalidParameter`] for an impossible configuration.
     pub fn load(checkpoint: &Checkpoint, config: SamConfig, device: &Device) -> Result<Self> {
-        // Some trainers save the normalisation, `pixel_mean` and `pixel_std`, which is the same everywhere.
-        const PIXELS: &str = "pixel_";
         config.validate()?;
-        let ignore: &[&str] = match &config.encoder {
-            EncoderConfig::Vit(_) => &[PIXELS],
-            // The classifier that TinyViT was trained with before.
-            EncoderConfig::TinyVit(_) => &[PIXELS, "image_encoder.norm_head.", "image_encoder.head."],
-        };
-        load(checkpoint, device, ignore, |weights| Self::build(config, &weights))
+        load(checkpoint, device, ignored(&config), |weights| Self::build(config, &weights))
     }
 
     /// The network's shape.
@@ -182,6 +179,17 @@ impl Sam {
             places: self.prompt_encoder.grid(height, width)?,
             tokens,
         })
+    }
+}
+
+/// How the names of tensors begin that a checkpoint may hold without need.
+pub(super) fn ignored(config: &SamConfig) -> &'static [&'static str] {
+    // Some trainers save the normalisation, `pixel_mean` and `pixel_std`, which is the same everywhere.
+    const PIXELS: &str = "pixel_";
+    match &config.encoder {
+        EncoderConfig::Vit(_) => &[PIXELS],
+        // The classifier that TinyViT was trained with before.
+        EncoderConfig::TinyVit(_) => &[PIXELS, "image_encoder.norm_head.", "image_encoder.head."],
     }
 }
 

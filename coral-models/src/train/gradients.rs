@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use coral_core::{Error, Result};
 
@@ -43,15 +44,18 @@ impl Gradients {
     /// (the first such is named); [`Error::Model`] when an operation on the way has no gradient.
     pub fn of(loss: &Tensor, parameters: &Parameters) -> Result<Self> {
         loss_value(loss)?;
-        let mut all = loss.backward().map_err(Error::model)?;
-        let mut tensors = BTreeMap::new();
-        let mut missing = vec![];
-        for (name, variable) in parameters.trainable() {
-            match all.remove(variable) {
-                Some(gradient) => _ = tensors.insert(name.to_owned(), gradient.contiguous().map_err(Error::model)?),
-                None => missing.push(format!("`{name}`")),
-            }
-        }
+        let mut sum = BTreeMap::new();
+        add_backward(&mut sum, loss, parameters)?;
+        Self::collected(sum, parameters)
+    }
+
+    /// Gradients that were added up by [`add_backward`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when a weight that is to be trained has none, or one is NaN or infinite.
+    pub(crate) fn collected(tensors: BTreeMap<String, Tensor>, parameters: &Parameters) -> Result<Self> {
+        let missing = parameters.trainable().filter(|(name, _)| !tensors.contains_key(*name));
+        let missing: Vec<_> = missing.map(|(name, _)| format!("`{name}`")).collect();
         if !missing.is_empty() {
             let reason = format!(
                 "does not depend on {}; freeze what is not to be trained, or look for an operation without gradient",
@@ -148,6 +152,25 @@ impl fmt::Debug for Gradients {
         let weights = self.tensors.len();
         out.debug_struct("Gradients").field("weights", &weights).field("norm", &self.norm()).finish()
     }
+}
+
+/// Goes back from a part of a loss and adds the slopes to those of the other parts; gives the rest of them, e.g. that of a
+/// variable that is no weight.
+pub(crate) fn add_backward(
+    sum: &mut BTreeMap<String, Tensor>,
+    loss: &Tensor,
+    parameters: &Parameters,
+) -> Result<GradStore> {
+    let mut all = loss.backward().map_err(Error::model)?;
+    for (name, variable) in parameters.trainable() {
+        let Some(gradient) = all.remove(variable) else { continue };
+        let gradient = match sum.get(name) {
+            Some(former) => former + gradient,
+            None => gradient.contiguous(),
+        };
+        sum.insert(name.to_owned(), gradient.map_err(Error::model)?);
+    }
+    Ok(all)
 }
 
 /// The loss as a number.

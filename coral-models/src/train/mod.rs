@@ -27,11 +27,13 @@ pub use average::{AverageConfig, ExponentialAverage};
 pub use batches::{BatchPlan, LoaderConfig, for_each_batch};
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig};
 pub use gradients::Gradients;
+pub(crate) use gradients::add_backward;
 pub use loss::{
     CrossEntropyConfig, DiceClasses, DiceConfig, DiceScope, FocalConfig, Reduction, SeafeatsLoss, SegmentationLoss,
     bce_with_logits, binary_dice_loss, cross_entropy, dice_loss, focal_cross_entropy, focal_loss, mse, nt_xent,
     seafeats_loss, soft_cross_entropy,
 };
+pub(crate) use loss::{dice_per_mask, focal_per_mask};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use order::{batch_indices, epoch_order, weighted_order};
 pub use parameters::{Fresh, Parameters};

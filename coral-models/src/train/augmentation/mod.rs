@@ -4,7 +4,7 @@ mod color;
 mod geometry;
 
 use coral_core::image::RgbImage;
-use coral_core::{Error, LabeledImage, Result, SeededRng, Size};
+use coral_core::{AnnotatedImage, Error, InstanceMask, LabeledImage, Rect, Result, RleMask, SeededRng, Size};
 use serde::{Deserialize, Serialize};
 
 pub use geometry::RandomCrop;
@@ -212,6 +212,25 @@ impl Augmentation {
         size.expect("labels", Size::of_map(&sample.labels))?;
         let labels = self.geometry(size, seed)?.apply_to_labels(&sample.labels);
         Ok(LabeledImage { image: self.apply(&sample.image, seed)?, labels })
+    }
+
+    /// Changes a photograph as [`apply`](Self::apply) does, and moves its masks with the pixels; masks of which nothing is
+    /// left are left out. What came with a mask from elsewhere, its click and crop, does not stay.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply); [`Error::ShapeMismatch`] when a mask has another size than the photograph.
+    pub fn apply_annotated(&self, sample: &AnnotatedImage, seed: u64) -> Result<AnnotatedImage> {
+        let size = Size::of(&sample.image);
+        let geometry = self.geometry(size, seed)?;
+        let moved = |(index, instance): (usize, &InstanceMask)| {
+            size.expect(&format!("masks[{index}]"), instance.mask.size())?;
+            let pixels = geometry.apply_to_labels(&instance.mask.decode().mapv(u8::from));
+            let mask = RleMask::encode(&pixels.mapv(|inside| inside == 1));
+            Ok(InstanceMask { point: None, crop_box: Rect::whole(mask.size()), mask, ..instance.clone() })
+        };
+        let masks = sample.masks.iter().enumerate().map(moved).collect::<Result<Vec<_>>>()?;
+        let masks = masks.into_iter().filter(|instance| !instance.mask.is_empty()).collect();
+        Ok(AnnotatedImage { image: self.apply(&sample.image, seed)?, masks })
     }
 
     fn geometry(&self, whole: Size, seed: u64) -> Result<Geometry> {

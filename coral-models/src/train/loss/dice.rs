@@ -145,6 +145,11 @@ fn occurrences(indices: &[u32], (groups, classes): (usize, usize), which: DiceCl
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn binary_dice_loss(logits: &Tensor, targets: &Tensor, smooth: f64) -> Result<Tensor> {
+    dice_per_mask(logits, targets, smooth)?.mean_all().map_err(Error::model)
+}
+
+/// [`binary_dice_loss`] of each of the N masks.
+pub(crate) fn dice_per_mask(logits: &Tensor, targets: &Tensor, smooth: f64) -> Result<Tensor> {
     check_floating("logits", logits)?;
     let targets = probabilities(logits, targets)?;
     if !smooth.is_finite() || smooth <= 0.0 {
@@ -156,7 +161,7 @@ pub fn binary_dice_loss(logits: &Tensor, targets: &Tensor, smooth: f64) -> Resul
         let (inside, targets) = (sigmoid(&flat(logits)?)?, flat(&targets)?);
         let overlap = (&inside * &targets)?.sum(1)?.affine(2.0, smooth)?;
         let sums = ((inside.sum(1)? + targets.sum(1)?)? + smooth)?;
-        (overlap / sums)?.affine(-1.0, 1.0)?.mean_all()
+        (overlap / sums)?.affine(-1.0, 1.0)
     };
     loss().map_err(Error::model)
 }

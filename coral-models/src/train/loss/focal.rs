@@ -51,6 +51,16 @@ fn check_gamma(gamma: f64) -> Result<()> {
 /// # References
 /// Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017; torchvision 0.29 `sigmoid_focal_loss`, 1e-6.
 pub fn focal_loss(logits: &Tensor, targets: &Tensor, config: &FocalConfig) -> Result<Tensor> {
+    focal_values(logits, targets, config)?.mean_all().map_err(Error::model)
+}
+
+/// The mean focal loss of each of the N masks of N×P logits.
+pub(crate) fn focal_per_mask(logits: &Tensor, targets: &Tensor, config: &FocalConfig) -> Result<Tensor> {
+    focal_values(logits, targets, config)?.mean(1).map_err(Error::model)
+}
+
+/// The focal loss of every value.
+fn focal_values(logits: &Tensor, targets: &Tensor, config: &FocalConfig) -> Result<Tensor> {
     check_floating("logits", logits)?;
     check_gamma(config.gamma)?;
     if let Some(alpha) = config.alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
@@ -69,8 +79,8 @@ pub fn focal_loss(logits: &Tensor, targets: &Tensor, config: &FocalConfig) -> Re
         let focus = (softplus(&z)? * -config.gamma)?.exp()?;
         let loss = (focus * softplus(&z.neg()?)?)?;
         match config.alpha {
-            Some(alpha) => (loss * targets.affine(2.0 * alpha - 1.0, 1.0 - alpha)?)?.mean_all(),
-            None => loss.mean_all(),
+            Some(alpha) => loss * targets.affine(2.0 * alpha - 1.0, 1.0 - alpha)?,
+            None => Ok(loss),
         }
     };
     loss().map_err(Error::model)

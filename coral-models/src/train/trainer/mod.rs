@@ -112,7 +112,18 @@ impl Trainer {
         }
         self.expect_ready()?;
         let value = loss_value(loss)?;
-        let mut gradients = Gradients::of(loss, &self.parameters)?;
+        let gradients = Gradients::of(loss, &self.parameters)?;
+        self.take(value, gradients, samples)
+    }
+
+    /// [`step`](Self::step) with the gradients of a loss whose parts were gone back from one by one.
+    pub(crate) fn step_collected(&mut self, value: f64, gradients: Gradients, samples: usize) -> Result<()> {
+        self.expect_ready()?;
+        finite("loss", value)?;
+        self.take(value, gradients, samples)
+    }
+
+    fn take(&mut self, value: f64, mut gradients: Gradients, samples: usize) -> Result<()> {
         if self.config.accumulate == 1 {
             self.apply(gradients)?;
         } else {

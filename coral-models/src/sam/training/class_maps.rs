@@ -1,0 +1,130 @@
+use candle_core::Tensor;
+use coral_core::{ClassId, Dataset, Error, Progress, Result, SeededRng, UNLABELED};
+
+use super::config::SamPart;
+use super::embedded::EmbeddedImage;
+use super::loss::PartSums;
+use super::sample::{Sample, Source};
+use super::trainer::{EpochSums, SamEpoch, SamTrainer};
+use crate::batch_indices;
+use crate::sam::mask_decoder::MaskChoice;
+use crate::sam::model::PromptBatch;
+use crate::sam::prompt_tokens::tokens;
+
+/// What the class head sees of masks that were prompted for once, and their classes: as long as nothing but the head is
+/// trained, that stays the same, and an epoch takes a second.
+///
+/// A mask takes 64 KiB for each of its prompts at the published sizes.
+#[derive(Debug, Clone)]
+pub struct ClassMaps {
+    /// Rows of `width` values.
+    values: Vec<f32>,
+    width: usize,
+    classes: Vec<ClassId>,
+}
+
+impl ClassMaps {
+    /// How many there are: one for each mask token of each prompt.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether no mask has a class.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    fn extend(&mut self, maps: &Tensor, classes: &[ClassId]) -> Result<()> {
+        let (_, per_prompt, width) = maps.dims3().map_err(Error::model)?;
+        let rows = maps.flatten_to(1).and_then(|rows| rows.to_vec2::<f32>()).map_err(Error::model)?;
+        self.width = width;
+        for (row, values) in rows.iter().enumerate().filter(|(row, _)| classes[row / per_prompt] != UNLABELED) {
+            self.values.extend(values);
+            self.classes.push(classes[row / per_prompt]);
+        }
+        Ok(())
+    }
+
+    /// Some of the rows, N×width.
+    fn rows(&self, which: &[usize], like: &Tensor) -> Result<Tensor> {
+        let values = which.iter().flat_map(|row| &self.values[row * self.width..(row + 1) * self.width]);
+        Tensor::from_vec(values.copied().collect(), (1, which.len(), self.width), like.device()).map_err(Error::model)
+    }
+}
+
+impl SamTrainer {
+    /// Prompts for the masks of images, `prompts` times each with a point or a box drawn from `seed`, and keeps what the class
+    /// head sees: the slow part of tuning, once. Masks without class are left out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when more than the class head is to be trained, or there are corrections, which depend on
+    /// what came before; those of [`fit_epoch_embedded`](Self::fit_epoch_embedded).
+    pub fn class_maps(
+        &self,
+        images: &dyn Dataset<Item = EmbeddedImage>,
+        (prompts, seed): (usize, u64),
+        progress: &dyn Progress,
+    ) -> Result<ClassMaps> {
+        self.expect_head_alone()?;
+        let (config, device, network) = (self.config(), self.device(), self.trained.inference()?);
+        let mut maps = ClassMaps { values: Vec::new(), width: 0, classes: Vec::new() };
+        progress.start((images.len() * prompts) as u64, "images to prompt");
+        for index in 0..images.len() {
+            let mut random = SeededRng::stream(seed, index as u64);
+            for _ in 0..prompts {
+                let sample = Sample::load_embedded(config, images, (index, random.bits()), &device)?;
+                let Source::Features(features) = &sample.source else { continue };
+                let [original, input] = sample.sizes;
+                for (group, truths) in sample.truths(config.training.prompts_per_batch).iter().enumerate() {
+                    let tried = sample.tried(config, truths, group)?;
+                    let tokens: Vec<_> = tried.prompts.iter().map(|prompt| tokens(prompt, original, input)).collect();
+                    let found = network.class_maps(features, &PromptBatch::of(&tokens), MaskChoice::All);
+                    found.map_err(Error::model)?.map_or(Ok(()), |found| maps.extend(&found, &truths.classes))?;
+                }
+                progress.advance(1);
+            }
+        }
+        progress.finish();
+        Ok(maps)
+    }
+
+    /// One pass over what [`class_maps`](Self::class_maps) kept, `batch` at a time, in an order drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] as for [`class_maps`](Self::class_maps) and for no sample a batch; [`Error::InvalidInput`]
+    /// when there are none at all or the training diverges.
+    pub fn fit_epoch_on_maps(&mut self, maps: &ClassMaps, batch: usize, seed: u64) -> Result<SamEpoch> {
+        self.expect_head_alone()?;
+        let batches = batch_indices(maps.len(), batch, seed, false)?;
+        self.trained.start_epoch()?;
+        let mut parts = PartSums::default();
+        for batch in batches {
+            let classes: Vec<ClassId> = batch.iter().map(|&row| maps.classes[row]).collect();
+            let like = Tensor::zeros(0, candle_core::DType::F32, &self.device()).map_err(Error::model)?;
+            let logits = self.trained.network.classify_maps(&maps.rows(&batch, &like)?).map_err(Error::model)?;
+            let Some(logits) = logits else { continue };
+            let logits = logits.squeeze(0).map_err(Error::model)?;
+            let loss = &self.config().training.loss;
+            let Some((loss, sum)) = loss.of_classes(&logits, &classes, 1.0 / batch.len() as f64)? else { continue };
+            parts.semantic += sum;
+            parts.labeled += batch.len();
+            self.trained.trainer.step(&loss, batch.len())?;
+        }
+        let report = self.trained.trainer.finish_epoch()?;
+        Ok(EpochSums { parts, ..EpochSums::default() }.report(report))
+    }
+
+    fn expect_head_alone(&self) -> Result<()> {
+        self.expect_fixed_embeddings()?;
+        let training = &self.config().training;
+        if training.part != SamPart::ClassHead {
+            let reason =
+                "what the class head sees stays the same only while nothing else is trained; expected `class_head`";
+            return Err(Error::parameter("training.part", reason));
+        }
+        if training.prompts.corrections + training.prompts.repeats > 0 {
+            return Err(Error::parameter("training.prompts", "expected neither corrections nor repeats"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+use candle_core::{Device, Tensor};
+use coral_core::{AnnotatedImage, Dataset, Error, InstanceMask, Result, RleMask, SeededRng, Size, UNLABELED};
+
+use super::config::SamTrainerConfig;
+use super::embedded::EmbeddedImage;
+use super::loss::{Shares, Truths};
+use super::rollout::{Tried, Wanted};
+use super::targets::LowResFrame;
+use crate::sam::preprocess::{longest_side_size, resize_and_pad};
+
+/// Where the features of an image come from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// 1×3×H×W pixels for the image encoder.
+    Pixels(Tensor),
+    /// 1×h×w×C features.
+    Features(Tensor),
+}
+
+/// A mask that the network is prompted for.
+#[derive(Debug, Clone)]
+struct SampleMask {
+    mask: RleMask,
+    /// At low resolution.
+    truth: RleMask,
+    /// [`UNLABELED`] where it is not known.
+    class: u8,
+    counted: bool,
+    seed: u64,
+}
+
+/// An image of an epoch with the masks that are prompted for.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) source: Source,
+    pub(super) frame: LowResFrame,
+    pub(super) sizes: [Size; 2],
+    masks: Vec<SampleMask>,
+    /// Masks that are too small for the low resolution.
+    pub(super) vanished: usize,
+    /// Of the order of the rounds.
+    pub(super) seed: u64,
+}
+
+impl Sample {
+    /// An image for the encoder, augmented as the settings say.
+    pub(super) fn load(
+        config: &SamTrainerConfig,
+        images: &dyn Dataset<Item = AnnotatedImage>,
+        (index, seed): (usize, u64),
+        device: &Device,
+    ) -> Result<Self> {
+        let mut image = images.get(index)?;
+        if let Some(augmentation) = &config.training.augmentation {
+            image = augmentation.apply_annotated(&image, seed)?;
+        }
+        let (pixels, _) = resize_and_pad(&image.image, config.network.image_size as u32, device)?;
+        let about = (&images.name(index)?[..], Size::of(&image.image), seed);
+        Self::new(config, Source::Pixels(pixels), &image.masks, about)
+    }
+
+    /// An image that was encoded.
+    pub(super) fn load_embedded(
+        config: &SamTrainerConfig,
+        images: &dyn Dataset<Item = EmbeddedImage>,
+        (index, seed): (usize, u64),
+        device: &Device,
+    ) -> Result<Self> {
+        let EmbeddedImage { embedding, masks } = images.get(index)?;
+        let name = images.name(index)?;
+        let side = config.network.image_size / config.network.token_pixels();
+        let expected = [1, side, side, config.network.dim];
+        if embedding.features().dims() != expected || embedding.image_size() as usize != config.network.image_size {
+            let actual = format!("{:?}", embedding.features().dims());
+            return Err(Error::shape(format!("embedding of {name}"), format!("{expected:?}"), actual));
+        }
+        let features = embedding.features().to_device(device).map_err(Error::model)?;
+        Self::new(config, Source::Features(features), &masks, (&name, embedding.original_size(), seed))
+    }
+
+    fn new(
+        config: &SamTrainerConfig,
+        source: Source,
+        masks: &[InstanceMask],
+        (name, size, seed): (&str, Size, u64),
+    ) -> Result<Self> {
+        let side = config.network.image_size;
+        let low_res = 4 * side / config.network.token_pixels();
+        let frame = LowResFrame::new(size, side as u32, low_res as u32)?;
+        let mut random = SeededRng::new(seed);
+        let mut order: Vec<usize> = (0..masks.len()).collect();
+        random.shuffle(&mut order);
+        let (remapping, mut chosen, mut vanished) = (config.remapping(), Vec::new(), 0);
+        for index in order {
+            if chosen.len() == config.training.masks_per_image {
+                break;
+            }
+            let what = || format!("masks[{index}] of {name}");
+            let InstanceMask { mask, class, .. } = &masks[index];
+            size.expect(&what(), mask.size())?;
+            let known = class.map_or(UNLABELED, |class| remapping.get(class));
+            if class.is_some() && known == UNLABELED && config.network.semantic.is_some() {
+                let reason = format!("its class {} is none of the classes", class.unwrap_or(UNLABELED));
+                return Err(Error::input(what(), reason));
+            }
+            let truth = frame.reduce(mask)?;
+            if truth.is_empty() {
+                vanished += 1;
+                continue;
+            }
+            let counted = config.training.loss.background_masks || *class != Some(config.background);
+            chosen.push(SampleMask { mask: mask.clone(), truth, class: known, counted, seed: random.bits() });
+        }
+        let sizes = [size, longest_side_size(size, side as u32)];
+        Ok(Self { source, frame, sizes, masks: chosen, vanished, seed: random.bits() })
+    }
+
+    /// How many masks there are.
+    pub(super) fn len(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// How much each mask weighs, so that rounds and masks make means; `None` when there is nothing to learn.
+    pub(super) fn shares(&self, rounds: usize, wanted: Wanted) -> Option<Shares> {
+        let counted = self.masks.iter().filter(|mask| wanted.masks && mask.counted).count();
+        let labeled = self.masks.iter().filter(|mask| wanted.classes && mask.class != UNLABELED).count();
+        let share = |count: usize| if count == 0 { 0.0 } else { 1.0 / (count * rounds) as f64 };
+        (counted + labeled > 0).then(|| Shares { mask: share(counted), class: share(labeled) })
+    }
+
+    /// The truth of the masks in groups of at most `most`.
+    pub(super) fn truths(&self, most: usize) -> Vec<Truths> {
+        let group = |masks: &[SampleMask]| Truths {
+            masks: masks.iter().map(|mask| mask.truth.clone()).collect(),
+            classes: masks.iter().map(|mask| mask.class).collect(),
+            counted: masks.iter().map(|mask| mask.counted).collect(),
+        };
+        self.masks.chunks(most).map(group).collect()
+    }
+
+    /// The first prompts of a group of masks, number `group` of those of [`truths`](Self::truths).
+    pub(super) fn tried<'a>(&self, config: &SamTrainerConfig, truths: &'a Truths, group: usize) -> Result<Tried<'a>> {
+        let start = group * config.training.prompts_per_batch;
+        let masks = &self.masks[start..start + truths.masks.len()];
+        let side = config.network.image_size as u32;
+        let prompt = |mask: &SampleMask| config.training.prompts.first_prompt(&mask.mask, side, mask.seed);
+        Ok(Tried {
+            truths,
+            prompts: masks.iter().map(prompt).collect::<Result<_>>()?,
+            extra: None,
+            seeds: masks.iter().map(|mask| mask.seed.wrapping_add(1)).collect(),
+        })
+    }
+}
