@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod annotated;
 mod bmp_indices;
 mod class_json;
 mod class_table;
@@ -30,6 +31,9 @@ mod subset;
 mod synthetic;
 mod text;
 
+pub use annotated::{
+    CocoImages, LabelMapMasks, LabelMapMasksConfig, MaskFolder, MaskFolderConfig, RemappedMasks, component_masks,
+};
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
 pub use coarse_maps::{read_coarse_map, write_coarse_map};
 pub use coco::{
