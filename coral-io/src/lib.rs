@@ -26,6 +26,7 @@ mod pictures;
 mod png_name;
 mod points;
 mod sample_names;
+mod sentences;
 mod splits;
 mod subset;
 mod synthetic;
@@ -58,6 +59,7 @@ pub use pictures::{
     overlay_coarse_map, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
+pub use sentences::{read_sentences, write_sentences};
 pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
 pub use subset::Subset;
 pub use synthetic::{
