@@ -14,11 +14,15 @@ pub struct LabelMapMasksConfig {
     pub background_class: Option<ClassId>,
     /// Regions of fewer pixels become no masks. Default: 100.
     pub min_area: u64,
+    /// Whether all unlabelled pixels together are a last mask, without class. It keeps negatives that are drawn beside
+    /// the masks away from colonies that nobody labelled; [`RemappedMasks::without_unclassed`](crate::RemappedMasks)
+    /// drops it afterwards. Default: false.
+    pub unlabeled: bool,
 }
 
 impl Default for LabelMapMasksConfig {
     fn default() -> Self {
-        Self { background: Vec::new(), background_class: None, min_area: 100 }
+        Self { background: Vec::new(), background_class: None, min_area: 100, unlabeled: false }
     }
 }
 
@@ -41,7 +45,7 @@ impl LabelMapMasksConfig {
 /// and, within a class, by their first pixels in the order of columns.
 ///
 /// Pixels of `background_class` belong to the background, whether it lists that class or not. Regions of different
-/// classes of the background are masks of their own. Unlabelled pixels are in no mask.
+/// classes of the background are masks of their own.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] when the config has class 255; [`Error::InvalidInput`] when the map has more
@@ -56,7 +60,7 @@ impl LabelMapMasksConfig {
 ///     [7, 0, 0, 7],
 ///     [7, 3, 3, 255],
 /// ];
-/// let config = LabelMapMasksConfig { background: vec![3], background_class: Some(0), min_area: 2 };
+/// let config = LabelMapMasksConfig { background: vec![3], background_class: Some(0), min_area: 2, unlabeled: false };
 /// let masks = component_masks(&labels, &config)?;
 /// let found: Vec<_> = masks.iter().map(|one| (one.class, one.area())).collect();
 /// assert_eq!(found, [(Some(0), 3), (Some(0), 2), (Some(7), 4), (Some(7), 2)]);
@@ -78,14 +82,16 @@ pub fn component_masks(labels: &LabelMap, config: &LabelMapMasksConfig) -> Resul
         let parts = whole.components().into_iter().filter(|part| part.area() >= config.min_area);
         masks.extend(parts.map(|part| InstanceMask { class: Some(named), ..InstanceMask::new(part) }));
     }
+    if config.unlabeled && present[usize::from(UNLABELED)] {
+        masks.push(InstanceMask::new(RleMask::encode(&labels.mapv(|label| label == UNLABELED))));
+    }
     Ok(masks)
 }
 
 /// Photographs with dense labels as photographs with objects: [`component_masks`] of every sample.
 ///
-/// Colonies of one class that touch are one object. Negatives drawn from beside the masks may lie on
-/// unlabelled pixels, of which nobody knows what they show: where there are such, take the regions of the background
-/// classes as negatives (`background_class`).
+/// Colonies of one class that touch are one object. Where pixels are unlabelled, nobody knows what they show:
+/// negatives are best the regions of the background classes (`background_class`), or drawn with `unlabeled` set.
 ///
 /// # Examples
 /// ```
@@ -166,6 +172,7 @@ mod tests {
             background: background.to_vec(),
             background_class,
             min_area: 1,
+            unlabeled: false,
         };
         assert_eq!(classes(config(&[], None)), [0, 2, 4]);
         assert_eq!(classes(config(&[2], None)), [0, 4]);
@@ -175,6 +182,10 @@ mod tests {
         for bad in [config(&[UNLABELED], None), config(&[], Some(UNLABELED))] {
             assert!(component_masks(&labels, &bad).unwrap_err().to_string().contains("255 means unlabelled"));
         }
+        let partly = LabelMapMasksConfig { unlabeled: true, min_area: 3, ..config(&[], None) };
+        let masks = component_masks(&array![[255, 0, 255]], &partly).unwrap();
+        assert_eq!(masks.iter().map(|one| (one.class, one.area())).collect::<Vec<_>>(), [(None, 2)]);
+        assert!(component_masks(&labels, &partly).unwrap().is_empty());
         assert!(component_masks(&LabelMap::default((0, 3)), &config(&[], None)).unwrap().is_empty());
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NegativeConfig {
-    /// The class of negatives, that of the background; masks of any other class, or of none, are objects. Default: 0.
+    /// The class of negatives, that of the background; masks of any other class are objects. Default: 0.
     pub class: ClassId,
     /// Negatives for each object of the image, 0..=1000; the number is rounded. Default: 1.
     pub per_positive: f64,

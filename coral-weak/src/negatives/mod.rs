@@ -4,16 +4,19 @@ mod config;
 mod dataset;
 mod regions;
 
-use coral_core::{AnnotatedImage, InstanceMask, Result, RleMask, SeededRng, Size};
-use ndarray::{Array2, ArrayViewMut1, s};
+use coral_core::{AnnotatedImage, ClassId, InstanceMask, Result, RleMask, SeededRng, Size};
+use ndarray::{Array2, Array3, ArrayViewMut1, s};
 
-use crate::{SlicConfig, lab_image, slic_lab};
+use crate::{SlicConfig, blur::gaussian_blur, lab_image, slic_lab};
 pub use config::NegativeConfig;
 pub use dataset::WithNegatives;
 use regions::Regions;
 
 /// Superpixels that a region of the objects' usual size is made of.
 const SUPERPIXELS_PER_REGION: f64 = 8.0;
+
+/// Standard deviation of the blur before the image is split, in sides of a superpixel.
+const SMOOTHING: f32 = 0.15;
 
 /// Draws negatives for one image: connected regions of about even colour beside all of its objects, with the class
 /// of the background.
@@ -24,7 +27,9 @@ const SUPERPIXELS_PER_REGION: f64 = 8.0;
 /// count towards the number wanted. There are fewer where the image has no more room. The same image and seed give the
 /// same regions, in random order.
 ///
-/// Whatever lies in no mask is taken for background: an object that nobody annotated may become a negative.
+/// Whatever lies in no mask is taken for background, and a colony that nobody annotated becomes a negative. Where
+/// a part of the image is not annotated, pass it as a mask without class: negatives keep away from such masks as from
+/// objects, but these are neither counted nor measured.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`](coral_core::Error::InvalidParameter) naming the field that is out of its range;
@@ -33,7 +38,7 @@ const SUPERPIXELS_PER_REGION: f64 = 8.0;
 ///
 /// # Examples
 /// ```
-/// use coral_core::{AnnotatedImage, InstanceMask, RleMask, Size, image::{Rgb, RgbImage}};
+/// use coral_core::{AnnotatedImage, ClassId, InstanceMask, RleMask, Size, image::{Rgb, RgbImage}};
 /// use coral_weak::{NegativeConfig, negative_masks};
 /// // A coral on sand, and beside it a stone that looks like one.
 /// let near = |x: u32, y: u32, at: u32| x.abs_diff(at).pow(2) + y.abs_diff(20).pow(2) < 100;
@@ -63,18 +68,21 @@ pub fn negative_masks(annotated: &AnnotatedImage, config: &NegativeConfig, seed:
     for (at, one) in annotated.masks.iter().enumerate() {
         size.expect(&format!("masks[{at}]"), one.mask.size())?;
     }
-    let is_negative = |one: &&InstanceMask| one.class == Some(config.class);
-    let positives: Vec<_> =
-        annotated.masks.iter().filter(|one| !is_negative(one) && !one.mask.is_empty()).map(|one| &one.mask).collect();
-    let negatives: Vec<_> = annotated.masks.iter().filter(is_negative).map(|one| &one.mask).collect();
+    let masks = |wanted: fn(Option<ClassId>, ClassId) -> bool| -> Vec<&RleMask> {
+        let of_kind = annotated.masks.iter().filter(|one| wanted(one.class, config.class) && !one.mask.is_empty());
+        of_kind.map(|one| &one.mask).collect()
+    };
+    let positives = masks(|class, background| class.is_some_and(|class| class != background));
+    let negatives = masks(|class, background| class == Some(background));
+    let near = masks(|class, background| class != Some(background));
     let wanted = config.count(positives.len()).saturating_sub(negatives.len());
     if wanted == 0 {
         return Ok(Vec::new());
     }
-    let free = free_pixels(size, &positives, &negatives, config.margin)?;
+    let free = free_pixels(size, &near, &negatives, config.margin)?;
     let sizes = Sizes::new(size, &positives, config);
     let slic = SlicConfig { segments: sizes.superpixels(), compactness: config.compactness, ..Default::default() };
-    let lab = lab_image(&annotated.image);
+    let lab = smoothed(&lab_image(&annotated.image), size, slic.segments);
     let superpixels = slic_lab(&lab, &slic)?;
     let mut regions = Regions::new(&superpixels, &lab, &free)?;
     let mut rng = SeededRng::new(seed);
@@ -92,13 +100,23 @@ pub fn negative_masks(annotated: &AnnotatedImage, config: &NegativeConfig, seed:
     Ok(found)
 }
 
-/// The pixels that a negative may have: those farther than `margin` from every positive and in no negative.
-fn free_pixels(size: Size, positives: &[&RleMask], negatives: &[&RleMask], margin: u32) -> Result<Array2<bool>> {
-    let mut taken = RleMask::union_of(size, positives.iter().copied())?.decode();
+/// The pixels that a negative may have: those farther than `margin` from every mask of `near` and in no negative.
+fn free_pixels(size: Size, near: &[&RleMask], negatives: &[&RleMask], margin: u32) -> Result<Array2<bool>> {
+    let mut taken = RleMask::union_of(size, near.iter().copied())?.decode();
     taken.rows_mut().into_iter().for_each(|row| widen(row, margin));
     taken.columns_mut().into_iter().for_each(|column| widen(column, margin));
     let negatives = RleMask::union_of(size, negatives.iter().copied())?.decode();
     Ok(ndarray::Zip::from(&taken).and(&negatives).map_collect(|&near, &negative| !(near || negative)))
+}
+
+/// The planes of an image without what is finer than its superpixels: grains of sand and noise would fray their edges.
+fn smoothed(planes: &Array3<f32>, size: Size, segments: u32) -> Array3<f32> {
+    let side = (size.pixels() as f64 / f64::from(segments)).sqrt();
+    let mut smooth = planes.clone();
+    for (mut out, plane) in smooth.outer_iter_mut().zip(planes.outer_iter()) {
+        out.assign(&gaussian_blur(plane, SMOOTHING * side as f32));
+    }
+    smooth
 }
 
 /// Lets what is true in a line reach `margin` pixels farther to both sides.

@@ -5,11 +5,17 @@ use ndarray::{Array2, Array3, s};
 
 use crate::Superpixels;
 
+/// What a step of one radius away from a region's middle weighs against one unit of Lab: enough that regions are lumps
+/// like colonies, not threads along the seams of the ground.
+const ROUNDNESS: f64 = 12.0;
+
 /// What is known of a superpixel.
 #[derive(Debug, Clone)]
 struct Cell {
     /// Mean Lab.
     color: [f32; 3],
+    /// Mean position, in pixels.
+    centre: [f32; 2],
     /// All pixels, and those that a region may have.
     pixels: u32,
     free: u32,
@@ -52,15 +58,16 @@ impl<'a> Regions<'a> {
     /// `lab` is 3×H×W, `free` H×W true where a region may be.
     pub(super) fn new(superpixels: &'a Superpixels, lab: &Array3<f32>, free: &'a Array2<bool>) -> Result<Self> {
         let means = superpixels.means(lab.view())?;
-        let cell = |mean: ndarray::ArrayView1<'_, f32>| Cell {
+        let cell = |(mean, centre): (ndarray::ArrayView1<'_, f32>, [f32; 2])| Cell {
             color: [mean[0], mean[1], mean[2]],
+            centre,
             pixels: 0,
             free: 0,
             bounds: Bounds::NONE,
             neighbours: Vec::new(),
             open: false,
         };
-        let mut cells: Vec<Cell> = means.rows().into_iter().map(cell).collect();
+        let mut cells: Vec<Cell> = means.rows().into_iter().zip(superpixels.centroids()).map(cell).collect();
         for (((y, x), &label), &is_free) in superpixels.labels().indexed_iter().zip(free) {
             let cell = &mut cells[label as usize];
             cell.pixels += 1;
@@ -88,30 +95,31 @@ impl<'a> Regions<'a> {
         starts
     }
 
-    /// The region around superpixel `start`: joined by its neighbours of the most similar colour until it has `area`
-    /// pixels, or all of them differ by more than `tolerance`. `None` when another region has `start` already.
+    /// The region around superpixel `start`: joined by neighbours of similar colour that are near its middle, until it
+    /// has `area` pixels, or all neighbours differ in colour by more than `tolerance`. `None` when another region has
+    /// `start` already.
     pub(super) fn grow(&mut self, start: u32, area: f64, tolerance: f32) -> Result<Option<RleMask>> {
         if !self.cells[start as usize].open {
             return Ok(None);
         }
+        let radius = (area / std::f64::consts::PI).sqrt();
         let (mut members, mut edge) = (Vec::new(), Vec::new());
-        let (mut next, mut size, mut sums) = (start, 0.0, [0.0f64; 3]);
-        loop {
-            let cell = &mut self.cells[next as usize];
+        let mut mean = Mean::default();
+        let mut next = Some(start);
+        while let Some(member) = next {
+            let cell = &mut self.cells[member as usize];
             cell.open = false;
-            members.push(next);
-            size += f64::from(cell.free);
-            sums = std::array::from_fn(|c| sums[c] + f64::from(cell.color[c]) * f64::from(cell.free));
+            members.push(member);
+            mean.add(cell);
             edge.extend_from_slice(&cell.neighbours);
             edge.retain(|&neighbour| self.cells[neighbour as usize].open);
-            let mean = sums.map(|sum| (sum / size) as f32);
-            let difference = |&neighbour: &u32| distance(self.cells[neighbour as usize].color, mean);
-            let nearest = edge.iter().map(|neighbour| (difference(neighbour), *neighbour));
+            let similar = edge.iter().filter_map(|&neighbour| {
+                let (color, away) = mean.distances(&self.cells[neighbour as usize]);
+                (color <= f64::from(tolerance)).then_some((color + ROUNDNESS * away / radius, neighbour))
+            });
             // The smaller number of equals, so that the order of neighbours does not matter.
-            match nearest.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))) {
-                Some((difference, neighbour)) if size < area && difference <= tolerance => next = neighbour,
-                _ => break,
-            }
+            let best = similar.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            next = best.filter(|_| mean.pixels < area).map(|(_, neighbour)| neighbour);
         }
         self.largest_part(&members).map(Some)
     }
@@ -132,7 +140,29 @@ impl<'a> Regions<'a> {
     }
 }
 
-/// The Euclidean distance of two colours in Lab.
-fn distance(a: [f32; 3], b: [f32; 3]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt()
+/// Colour and middle of a region that grows.
+#[derive(Debug, Default)]
+struct Mean {
+    pixels: f64,
+    /// Sums over the pixels.
+    color: [f64; 3],
+    centre: [f64; 2],
+}
+
+impl Mean {
+    fn add(&mut self, cell: &Cell) {
+        let pixels = f64::from(cell.free);
+        self.pixels += pixels;
+        self.color.iter_mut().zip(cell.color).for_each(|(sum, value)| *sum += f64::from(value) * pixels);
+        self.centre.iter_mut().zip(cell.centre).for_each(|(sum, value)| *sum += f64::from(value) * pixels);
+    }
+
+    /// How far a superpixel is, in Lab and in pixels.
+    fn distances(&self, cell: &Cell) -> (f64, f64) {
+        let norm = |sums: &[f64], values: &[f32]| {
+            let squares = sums.iter().zip(values).map(|(sum, &value)| (sum / self.pixels - f64::from(value)).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        (norm(&self.color, &cell.color), norm(&self.centre, &cell.centre))
+    }
 }
