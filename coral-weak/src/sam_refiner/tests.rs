@@ -48,6 +48,21 @@ fn masks_are_refined_until_they_settle() {
 }
 
 #[test]
+fn prompts_do_not_depend_on_earlier_images() {
+    // Logits as large as the image.
+    let answer = |size: Size, _: &Prompt| vec![scored(columns(size, 2..5), 0.8, size.width as usize)];
+    let ours = refiner(SamRefinerConfig { iterations: 1, ..Default::default() }, answer);
+    for side in [12, 40, 12] {
+        let size = Size { width: side, height: side };
+        ours.refine(&RgbImage::new(side, side), columns(size, 2..4).view()).unwrap();
+        let asked = ours.segmenter().asked();
+        assert_eq!(asked.last().unwrap().mask_logits.as_ref().unwrap().dim(), size.shape());
+    }
+    // Each size is asked for once.
+    assert_eq!(ours.segmenter().asked().len(), 2 + 3);
+}
+
+#[test]
 fn masks_are_never_lost() {
     let image = RgbImage::new(SIZE.width, SIZE.height);
     let coarse = columns(SIZE, 2..4);
