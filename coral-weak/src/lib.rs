@@ -12,6 +12,8 @@ mod delaunay;
 mod dense_crf;
 mod ensemble;
 mod epochs;
+#[cfg(test)]
+mod fake_segmenter;
 mod feature_rows;
 mod frame_rasters;
 mod gaussian_process;

@@ -48,30 +48,31 @@ pub fn segment_raster(
     progress: &dyn Progress,
 ) -> Result<()> {
     let classes = segmenter.num_classes();
-    let segment = |window: ImageWindow| {
+    let segment = |window: &ImageWindow| {
+        const WHAT: &str = "the segmenter's probabilities";
         let probabilities = segmenter.segment(&window.image)?;
+        let text = |(classes, height, width)| format!("{classes}x{height}x{width}");
         let (height, width) = Size::of(&window.image).shape();
         if probabilities.dim() != (classes, height, width) {
-            let expected = format!("{classes}x{height}x{width}");
-            return Err(Error::shape("the segmenter's probabilities", expected, format!("{:?}", probabilities.dim())));
+            return Err(Error::shape(WHAT, text((classes, height, width)), text(probabilities.dim())));
         }
         if probabilities.iter().any(|probability| probability.is_nan()) {
-            return Err(Error::input("the segmenter's probabilities", "expected numbers, got NaN"));
+            return Err(Error::input(WHAT, "expected numbers, got NaN"));
         }
-        Ok((probabilities, window.valid))
+        Ok(probabilities)
     };
     let add = |band: &mut Band<f32>, at, (scores, valid): (ProbMap, Array2<bool>)| band.add(at, scores.view(), &valid);
     let tiles = Tiles { raster, config, progress };
     match config.fusion {
         Fusion::Votes => {
-            let label = |window: &ImageWindow| probable_labels(&segment(window.clone())?.0, 0.0);
+            let label = |window: &ImageWindow| probable_labels(&segment(window)?, 0.0);
             vote_raster(raster, classes, config, &label, sink, progress)
         }
-        Fusion::Probabilities => tiles.fuse(classes, segment, add, sink),
+        Fusion::Probabilities => tiles.fuse(classes, |window| Ok((segment(&window)?, window.valid)), add, sink),
         Fusion::Logits => {
             // Logits differ from the logarithms by a number that is the same for all classes of a pixel.
             let log = |probability: f32| probability.max(f32::MIN_POSITIVE).ln();
-            tiles.fuse(classes, |window| segment(window).map(|(map, valid)| (map.mapv_into(log), valid)), add, sink)
+            tiles.fuse(classes, |window| Ok((segment(&window)?.mapv_into(log), window.valid)), add, sink)
         }
     }
 }
@@ -296,6 +297,32 @@ mod tests {
         let side = Size { width: 7, height: 5 };
         assert_eq!(map, naive(&image, &RasterMapConfig { tile: side, stride: side, ..config }, |_, _| true));
         assert_eq!(progress.done(), 1);
+    }
+
+    /// Answers that are not probabilities of the image.
+    struct Wrong(ProbMap);
+
+    impl Segmenter for Wrong {
+        fn num_classes(&self) -> usize {
+            CLASSES
+        }
+
+        fn segment(&self, _: &RgbImage) -> Result<ProbMap> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn bad_probabilities_are_named() {
+        let text = |map: ProbMap, fusion| {
+            let (config, mut sink) = (RasterMapConfig { fusion, ..Default::default() }, LabelMap::default((0, 0)));
+            segment_raster(&picture(7, 5), &Wrong(map), &config, &mut sink, &NoProgress).unwrap_err().to_string()
+        };
+        for fusion in [Fusion::Votes, Fusion::Logits, Fusion::Probabilities] {
+            let transposed = text(ProbMap::zeros((CLASSES, 7, 5)), fusion);
+            assert_eq!(transposed, "the segmenter's probabilities: expected shape 3x5x7, got 3x7x5");
+            assert!(text(ProbMap::from_elem((CLASSES, 5, 7), f32::NAN), fusion).contains("expected numbers, got NaN"));
+        }
     }
 
     #[test]
