@@ -94,7 +94,7 @@ pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
 };
-pub use raster_map::{Fusion, RasterMapConfig, segment_raster, vote_raster};
+pub use raster_map::{Fusion, RasterMapConfig, RasterMapper};
 pub use raster_tiles::{RasterTiles, TileRules, TrainingTiles, training_tiles};
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};

@@ -4,7 +4,7 @@ use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::{Array3, ArrayView3, Axis, Ix2, Ix3, stack};
 use coral_core::testing::GoldenCase;
 use coral_core::{ImageWindow, LabelMap, NoProgress, Size, UNLABELED};
-use coral_weak::{Fusion, MissingClasses, QuantileStretch, RasterMapConfig, coarse_classes, vote_raster};
+use coral_weak::{Fusion, MissingClasses, QuantileStretch, RasterMapConfig, RasterMapper, coarse_classes};
 
 use super::{TestResult, open};
 
@@ -110,7 +110,7 @@ fn coarse_map_votes() -> TestResult {
     let classes = usize::from(labels.iter().max().copied().unwrap_or(0));
     let config = RasterMapConfig { tile, stride, fusion: Fusion::Votes, ..Default::default() };
     let mut map = LabelMap::default((0, 0));
-    vote_raster(&raster, classes, &config, &label, &mut map, &NoProgress)?;
+    RasterMapper { raster: &raster, config: &config, progress: &NoProgress }.vote(classes, &label, &mut map)?;
     assert!(map == expected, "{} pixels differ", map.iter().zip(&expected).filter(|(a, b)| a != b).count());
     // The published vote numbers only the classes that are predicted.
     let mut predicted: Vec<u8> = labels.iter().copied().collect();
