@@ -8,6 +8,8 @@ use crate::lab::lab_image;
 
 /// Logits of a prompt beyond this say no more.
 const SURE: f32 = 30.0;
+/// The longest side of the logits in an answer: a square of a long strip's length would not fit into memory.
+const MOST_LOGITS: usize = 1024;
 
 /// Settings of [`ColorSegmenter`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -114,10 +116,15 @@ impl ColorSegmenter {
         }
         // A click on a pixel's corner, too, belongs to the pixel.
         let radius = self.config.click_radius.max(0.75);
+        let near = |place: f32, pixels: usize| {
+            (place - radius - 1.0).max(0.0) as usize..((place + radius + 1.0).max(0.0) as usize).min(pixels)
+        };
         for point in &prompt.points {
-            for ((y, x), value) in evidence.indexed_iter_mut() {
-                if (x as f32 + 0.5 - point.x).hypot(y as f32 + 0.5 - point.y) <= radius {
-                    *value = if point.foreground { 1.0 } else { -1.0 };
+            for y in near(point.y, size.height as usize) {
+                for x in near(point.x, size.width as usize) {
+                    if (x as f32 + 0.5 - point.x).hypot(y as f32 + 0.5 - point.y) <= radius {
+                        evidence[[y, x]] = if point.foreground { 1.0 } else { -1.0 };
+                    }
                 }
             }
         }
@@ -139,10 +146,11 @@ impl PromptableSegmenter for ColorSegmenter {
         let levels = self.config.levels;
         let mut bins = Array2::zeros(Size::of(image).shape());
         for plane in &planes {
-            let mut sorted: Vec<f32> = plane.iter().copied().collect();
-            sorted.sort_unstable_by(f32::total_cmp);
+            let mut values: Vec<f32> = plane.iter().copied().collect();
             // Levels of equal width between the extremes but for one in two hundred.
-            let (low, high) = (sorted[sorted.len() / 200], sorted[sorted.len() - 1 - sorted.len() / 200]);
+            let beyond = values.len() / 200;
+            let mut ranked = |rank: usize| *values.select_nth_unstable_by(rank, f32::total_cmp).1;
+            let (low, high) = (ranked(beyond), ranked(plane.len() - 1 - beyond));
             let width = ((high - low) / levels as f32).max(1e-3);
             Zip::from(&mut bins).and(plane).for_each(|bin, value| {
                 *bin = *bin * levels + (((value - low) / width).max(0.0) as usize).min(levels - 1);
@@ -152,10 +160,11 @@ impl PromptableSegmenter for ColorSegmenter {
     }
 
     /// # Errors
-    /// [`Error::InvalidInput`] for a prompt without points, box and mask, or with numbers that are not finite.
+    /// [`Error::InvalidInput`] for a prompt without points, box and mask, one that lies outside the image, or numbers that
+    /// are not finite.
     fn predict(&self, embedding: &ColorEmbedding, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
-        check(prompt)?;
         let size = Size::of_map(&embedding.bins);
+        check(prompt, size)?;
         let evidence = self.evidence(size, prompt);
         let mut weights = Array2::<f32>::zeros((2, embedding.count));
         Zip::from(&embedding.bins).and(&evidence).for_each(|&bin, &value| {
@@ -176,28 +185,24 @@ impl PromptableSegmenter for ColorSegmenter {
             None => smooth,
         };
         let mask = logits.mapv(|logit| logit > 0.0);
-        let side = size.width.max(size.height) as usize;
-        let mask_logits = Array2::from_shape_fn((side, side), |place| logits.get(place).copied().unwrap_or(-SURE));
-        Ok(vec![ScoredMask {
-            predicted_iou: expected_iou(&logits),
-            mask,
-            class: None,
-            mask_logits,
-            features: Vec::new(),
-        }])
+        let (predicted_iou, mask_logits) = (expected_iou(&logits), in_square(&logits));
+        Ok(vec![ScoredMask { predicted_iou, mask, class: None, mask_logits, features: Vec::new() }])
     }
 }
 
-fn check(prompt: &Prompt) -> Result<()> {
+fn check(prompt: &Prompt, size: Size) -> Result<()> {
     if prompt.points.is_empty() && prompt.rect.is_none() && prompt.mask_logits.is_none() {
         return Err(Error::input("prompt", "expected points, a box or a mask, got none"));
     }
-    let rect = prompt.rect.iter().flat_map(|rect| [rect.x_min, rect.y_min, rect.x_max, rect.y_max]);
-    let mut numbers = prompt.points.iter().flat_map(|point| [point.x, point.y]).chain(rect);
+    let corners = prompt.rect.iter().flat_map(|rect| [(rect.x_min, rect.y_min), (rect.x_max, rect.y_max)]);
+    let inside = |x: f32, y: f32| (0.0..=size.width as f32).contains(&x) && (0.0..=size.height as f32).contains(&y);
+    let mut places = prompt.points.iter().map(|point| (point.x, point.y)).chain(corners);
+    if let Some((x, y)) = places.find(|&(x, y)| !inside(x, y)) {
+        return Err(Error::input("prompt", format!("({x}, {y}) lies outside the {size} image")));
+    }
     let logits = prompt.mask_logits.as_ref();
-    if numbers.any(|value| !value.is_finite()) || logits.is_some_and(|logits| logits.iter().any(|value| value.is_nan()))
-    {
-        return Err(Error::input("prompt", "expected numbers, got NaN or infinity"));
+    if logits.is_some_and(|logits| logits.iter().any(|value| value.is_nan())) {
+        return Err(Error::input("prompt", "expected numbers for the mask, got NaN"));
     }
     if logits.is_some_and(|logits| logits.is_empty()) {
         return Err(Error::input("prompt", "the mask has no values"));
@@ -222,6 +227,14 @@ fn spread(weights: &Array2<f32>, levels: usize) -> Array2<f32> {
         }
     }
     spread
+}
+
+/// The logits in the square that their longer side fills, as networks answer.
+fn in_square(logits: &Array2<f32>) -> Array2<f32> {
+    let longest = logits.nrows().max(logits.ncols());
+    let side = longest.min(MOST_LOGITS);
+    let pixel = |cell: usize| (2 * cell + 1) * longest / (2 * side);
+    Array2::from_shape_fn((side, side), |(y, x)| logits.get([pixel(y), pixel(x)]).copied().unwrap_or(-SURE))
 }
 
 /// The IoU with the truth to expect when each pixel belongs to it with its own probability.
@@ -305,6 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn long_strips_have_small_logits() {
+        let bright = |x: u32| if x < 4_000 { Rgb([220, 210, 170]) } else { Rgb([90, 70, 40]) };
+        let strip = RgbImage::from_fn(10_000, 60, |x, _| bright(x));
+        let segmenter = ColorSegmenter::new(ColorSegmenterConfig::default()).unwrap();
+        let rect = Some(BoxPrompt { x_min: 0.0, y_min: 0.0, x_max: 4_100.0, y_max: 60.0 });
+        let answer =
+            segmenter.predict(&segmenter.embed(&strip).unwrap(), &Prompt { rect, ..Prompt::default() }).unwrap();
+        // A cell is about 10 pixels: 410 of them across, 6 down.
+        assert_eq!(answer[0].mask_logits.dim(), (1024, 1024));
+        assert_eq!(answer[0].mask_logits.iter().filter(|logit| **logit > 0.0).count(), 410 * 6);
+        let coarse = Array2::from_shape_fn((60, 10_000), |(_, x)| x < 4_100);
+        let refined = SamRefiner::new(segmenter, SamRefinerConfig::default()).unwrap().refine(&strip, coarse.view());
+        assert!(refined.unwrap().mask.row(30).iter().filter(|inside| **inside).count().abs_diff(4_000) < 3);
+    }
+
+    #[test]
     fn bad_prompts_are_named() {
         let (image, _) = disc();
         let segmenter = ColorSegmenter::new(ColorSegmenterConfig::default()).unwrap();
@@ -312,7 +341,13 @@ mod tests {
         let text = |prompt: Prompt| segmenter.predict(&embedding, &prompt).unwrap_err().to_string();
         assert!(text(Prompt::default()).contains("got none"));
         let nowhere = PointPrompt { x: f32::NAN, y: 0.0, foreground: true };
-        assert!(text(Prompt { points: vec![nowhere], ..Prompt::default() }).contains("NaN"));
+        assert!(
+            text(Prompt { points: vec![nowhere], ..Prompt::default() }).contains("(NaN, 0) lies outside the 64x48")
+        );
+        let rect = Some(BoxPrompt { x_min: 3.0, y_min: 2.0, x_max: 64.5, y_max: 9.0 });
+        assert!(text(Prompt { rect, ..Prompt::default() }).contains("(64.5, 9) lies outside the 64x48 image"));
+        let unknown = Some(Array2::from_elem((4, 4), f32::NAN));
+        assert!(text(Prompt { mask_logits: unknown, ..Prompt::default() }).contains("NaN"));
         assert!(text(Prompt { mask_logits: Some(Array2::zeros((0, 4))), ..Prompt::default() }).contains("no values"));
         assert!(segmenter.embed(&RgbImage::new(0, 3)).is_err());
         let one = segmenter.embed(&RgbImage::new(1, 1)).unwrap();

@@ -12,6 +12,8 @@ mod delaunay;
 mod dense_crf;
 mod ensemble;
 mod epochs;
+#[cfg(test)]
+mod fake_segmenter;
 mod feature_rows;
 mod frame_rasters;
 mod gaussian_process;
@@ -95,7 +97,7 @@ pub use prompt_groups::PromptGroups;
 pub use prompt_propagator::{
     MaskCurationConfig, PointMask, PromptPropagator, PromptPropagatorConfig, curate_masks, merge_masks, point_masks,
 };
-pub use raster_map::{Fusion, RasterMapConfig, segment_raster, vote_raster};
+pub use raster_map::{Fusion, RasterMapConfig, RasterMapper};
 pub use raster_tiles::{RasterTiles, TileRules, TrainingTiles, training_tiles};
 pub use recorded_patches::{PatchRecord, RecordedPatches, RecordedPatchesConfig, Targets};
 pub use rectify::{rectify, segment_features};

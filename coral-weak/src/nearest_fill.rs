@@ -52,12 +52,17 @@ pub(crate) fn nearest_other_class(labels: &LabelMap, class: ClassId) -> Option<L
 pub(crate) fn edge_points(size: Size, class: impl Fn(usize, usize) -> Option<ClassId>) -> Vec<PointLabel> {
     let (height, width) = size.shape();
     let is_source = Array2::from_shape_fn((height, width), |(y, x)| class(y, x).is_some());
-    let open = |y: usize, x: usize| is_source.get([y, x]).is_some_and(|&source| !source);
+    let row = |y: usize| (y < height).then(|| is_source.row(y));
     let mut points = Vec::new();
-    for ((y, x), _) in is_source.indexed_iter().filter(|(_, source)| **source) {
-        let touches = open(y.wrapping_sub(1), x) || open(y + 1, x) || open(y, x.wrapping_sub(1)) || open(y, x + 1);
-        if let Some(class) = class(y, x).filter(|_| touches) {
-            points.push(PointLabel { x: x as u32, y: y as u32, class });
+    for (y, sources) in is_source.outer_iter().enumerate() {
+        let beside = [row(y.wrapping_sub(1)), row(y + 1)];
+        for (x, _) in sources.iter().enumerate().filter(|(_, source)| **source) {
+            let touches = (x > 0 && !sources[x - 1])
+                || (x + 1 < width && !sources[x + 1])
+                || beside.iter().flatten().any(|row| !row[x]);
+            if let Some(class) = class(y, x).filter(|_| touches) {
+                points.push(PointLabel { x: x as u32, y: y as u32, class });
+            }
         }
     }
     points

@@ -130,27 +130,20 @@ fn replace_class(labels: &mut LabelMap, class: ClassId, mask: &Array2<bool>, lab
 mod tests {
     use super::*;
     use crate::SamRefinerConfig;
+    use crate::fake_segmenter::{FakeSegmenter, scored};
     use coral_core::{Prompt, ScoredMask};
     use ndarray::array;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Answers the prompt with one row of pixels that depends on the click.
-    struct Row<F>(F, AtomicUsize);
-
-    impl<F: Fn(usize) -> Vec<u8> + Send + Sync> PromptableSegmenter for Row<F> {
-        type Embedding = ();
-
-        fn embed(&self, _: &RgbImage) -> Result<()> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        }
-
-        fn predict(&self, (): &(), prompt: &Prompt) -> Result<Vec<ScoredMask>> {
-            let row = (self.0)(prompt.points[0].x as usize);
-            let mask = Array2::from_shape_fn((1, row.len()), |(_, x)| row[x] == 1);
-            let mask_logits = Array2::zeros((0, 0));
-            Ok(vec![ScoredMask { mask, predicted_iou: 0.6, class: None, mask_logits, features: Vec::new() }])
-        }
+    /// A refiner whose segmenter answers with one row of pixels that depends on the click.
+    fn refiner(
+        config: SamRefinerConfig,
+        row: impl Fn(usize) -> Vec<u8> + Send + Sync,
+    ) -> SamRefiner<FakeSegmenter<impl Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync>> {
+        let answer = move |_, prompt: &Prompt| {
+            let row = row(prompt.points[0].x as usize);
+            vec![scored(Array2::from_shape_fn((1, row.len()), |(_, x)| row[x] == 1), 0.6)]
+        };
+        SamRefiner::new(FakeSegmenter::new(answer), config).unwrap()
     }
 
     fn refined(
@@ -159,10 +152,10 @@ mod tests {
         row: impl Fn(usize) -> Vec<u8> + Send + Sync,
     ) -> Vec<u8> {
         let once = SamRefinerConfig { iterations: 1, ..Default::default() };
-        let refiner = SamRefiner::new(Row(row, AtomicUsize::new(0)), once).unwrap();
+        let refiner = refiner(once, row);
         let image = RgbImage::new(labels.ncols() as u32, 1);
         let result = refine_classes(&refiner, &image, labels, config).unwrap();
-        assert!(refiner.segmenter().1.load(Ordering::Relaxed) <= 1);
+        assert!(refiner.segmenter().embedded() <= 1);
         assert!(result.iter().all(|class| labels.iter().any(|l| l == class)), "a class is invented");
         result.into_raw_vec_and_offset().0
     }
@@ -207,7 +200,7 @@ mod tests {
 
     #[test]
     fn faults_are_named() {
-        let refiner = SamRefiner::new(Row(|_| vec![1], AtomicUsize::new(0)), SamRefinerConfig::default()).unwrap();
+        let refiner = refiner(SamRefinerConfig::default(), |_| vec![1]);
         let text = |width, labels: &LabelMap, config: &ClassRefinementConfig| {
             refine_classes(&refiner, &RgbImage::new(width, 1), labels, config).unwrap_err().to_string()
         };

@@ -6,8 +6,7 @@ use coral_io::geo::{
     GeoJsonCrs, LabelGeoTiff, LabelGeoTiffWriter, Orthophoto, PolygonizeConfig, TiffLayout, polygonize, write_geojson,
 };
 use coral_weak::{
-    ClassRefinementConfig, RasterMapConfig, SamRefiner, haversine, probable_labels, refine_classes, segment_raster,
-    vote_raster,
+    ClassRefinementConfig, RasterMapConfig, RasterMapper, SamRefiner, haversine, probable_labels, refine_classes,
 };
 
 use super::RowsFile;
@@ -32,9 +31,9 @@ impl Mapping<'_> {
     /// missing, where `key` is the same.
     ///
     /// # Errors
-    /// Those of the orthophoto, the segmenter and [`segment_raster`]; [`coral_core::Error::Io`].
+    /// Those of the orthophoto, the segmenter and [`RasterMapper::segment`]; [`coral_core::Error::Io`].
     pub fn write(&self, segmenter: &dyn Segmenter, (out, key): (&Path, &str)) -> Result<()> {
-        self.fill(out, key, |rows| segment_raster(self.orthophoto, segmenter, self.config, rows, self.progress))
+        self.fill(out, key, |rows| self.mapper().segment(segmenter, rows))
     }
 
     /// The same with classes refined in every tile before the tiles vote.
@@ -52,7 +51,11 @@ impl Mapping<'_> {
             refine_classes(refiner, &window.image, &labels, refinement)
         };
         let classes = segmenter.num_classes();
-        self.fill(out, key, |rows| vote_raster(self.orthophoto, classes, self.config, &label, rows, self.progress))
+        self.fill(out, key, |rows| self.mapper().vote(classes, &label, rows))
+    }
+
+    fn mapper(&self) -> RasterMapper<'_> {
+        RasterMapper { raster: self.orthophoto, config: self.config, progress: self.progress }
     }
 
     /// Fills the rows, after a kill those that are missing, and writes them as a GeoTIFF.

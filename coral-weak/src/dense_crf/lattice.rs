@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::parallel::for_each_chunk;
+use crate::parallel::{self, for_each_chunk};
 
 /// Dimensions of the largest space.
 const MOST_DIMS: usize = 5;
 /// Points or vertices that one task works on.
 const BLOCK: usize = 4096;
+/// Points whose simplices are held at once: those of all points would need more memory than the lattice.
+const PART: usize = 16 * BLOCK;
 /// A vertex by its first D coordinates (those after are 0; all D + 1 sum to 0).
 type Key = [i32; MOST_DIMS];
 
@@ -36,15 +38,23 @@ impl Lattice {
         let mut ids: HashMap<Key, u32, BuildHasherDefault<KeyHasher>> = HashMap::default();
         let mut keys: Vec<Key> = Vec::new();
         let mut places = Vec::with_capacity(points.len() * corners);
-        for point in points {
-            let simplex = Simplex::around(point);
-            for corner in 0..corners {
-                let key = simplex.key(corner);
-                let id = *ids.entry(key).or_insert_with(|| {
-                    keys.push(key);
-                    keys.len() as u32 - 1
-                });
-                places.push((id, simplex.shares[corner]));
+        let mut simplices = vec![Simplex::<D>::around(&[0.0; D]); points.len().min(PART)];
+        for part in points.chunks(PART) {
+            let simplices = &mut simplices[..part.len()];
+            for_each_chunk(simplices, BLOCK, |block, simplices| {
+                let around = simplices.iter_mut().zip(&part[block * BLOCK..]);
+                around.for_each(|(simplex, point)| *simplex = Simplex::around(point));
+            });
+            // One after the other, so that vertices are always numbered alike.
+            for simplex in simplices {
+                for corner in 0..corners {
+                    let key = simplex.key(corner);
+                    let id = *ids.entry(key).or_insert_with(|| {
+                        keys.push(key);
+                        keys.len() as u32 - 1
+                    });
+                    places.push((id, simplex.shares[corner]));
+                }
             }
         }
         let vertices = keys.len();
@@ -56,7 +66,7 @@ impl Lattice {
             };
             keys.iter().map(|key| [along(key, 1), along(key, -1)]).collect()
         };
-        let neighbours = (0..corners).map(direction).collect();
+        let neighbours = parallel::map((0..corners).collect(), direction);
         let (starts, members) = members(&places, corners, vertices);
         Self { corners, vertices, places, starts, members, neighbours }
     }
@@ -118,6 +128,7 @@ fn members(places: &[(u32, f32)], corners: usize, vertices: usize) -> (Vec<u32>,
 }
 
 /// The simplex of the lattice that a point lies in.
+#[derive(Clone)]
 struct Simplex<const D: usize> {
     /// The first D coordinates of its corner 0.
     origin: Key,

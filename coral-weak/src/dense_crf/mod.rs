@@ -92,7 +92,7 @@ impl DenseCrfConfig {
 /// Every two pixels that get different classes cost `smoothness_weight`·k(distance) + `appearance_weight`·k(distance,
 /// difference of colour), with Gaussians k that are normalised symmetrically, and every pixel −ln of its probability.
 /// Filtering is that of a permutohedral lattice: linear in the number of pixels, and approximate. As in the published
-/// program, a pixel's own term takes part. Needs about 150 bytes per pixel and some for each class.
+/// program, a pixel's own term takes part. Needs 200 bytes per pixel, in noisy images up to 350, and 25 for each class.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when the sizes differ; [`Error::InvalidInput`] for no pixels or classes, or probabilities

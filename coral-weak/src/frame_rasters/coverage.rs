@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::ProbabilityRaster;
 use super::footprint::{Footprint, area};
-use crate::parallel;
+use crate::parallel::for_each_chunk;
 
 /// Settings of [`aggregate_footprints`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FootprintConfig {
-    /// The least share of a cell that footprints have to cover, 0 to 1; cells below hold no data.
+    /// The least share of a cell that footprints have to cover, 0 to 1; cells below, and those that no footprint meets,
+    /// hold no data.
     pub min_coverage: f64,
     /// Whether only frames whose position lies inside the cell count, as in the published program: a frame that covers
     /// half of the neighbouring cell says nothing about it.
@@ -33,7 +34,7 @@ const SLACK: f64 = 1e-9;
 /// the frame's own position.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for arrays that do not fit together; [`Error::InvalidInput`] for a grid that is not north up
+/// [`Error::ShapeMismatch`] for arrays that do not fit together; [`Error::InvalidInput`] for a grid that is not north up,
 /// a probability outside 0..=1, or a footprint that is no convex quadrilateral; [`Error::InvalidParameter`] naming the
 /// field.
 ///
@@ -45,6 +46,31 @@ pub fn aggregate_footprints(
     grid: &RasterGrid,
     config: &FootprintConfig,
 ) -> Result<ProbabilityRaster> {
+    check(frames, probabilities, grid, config)?;
+    let (height, width) = grid.size.shape();
+    let classes = probabilities.ncols();
+    let near = frames_by_cell(frames, grid);
+    let mut values = Array3::from_elem((height, width, classes), f64::NAN);
+    if let (Some(flat), 1..) = (values.as_slice_mut(), classes) {
+        for_each_chunk(flat, width * classes, |row, cells| {
+            for (cell, index) in cells.chunks_exact_mut(classes).zip(row * width..) {
+                let shares = shares_in(cell_box(grid, index), &near[index], frames, config);
+                for (class, value) in cell.iter_mut().enumerate().filter(|_| !shares.is_empty()) {
+                    let absent = shares.iter().map(|&(frame, share)| 1.0 - probabilities[[frame, class]] * share);
+                    *value = 1.0 - absent.product::<f64>();
+                }
+            }
+        });
+    }
+    Ok(ProbabilityRaster { grid: *grid, values: values.permuted_axes([2, 0, 1]).as_standard_layout().into_owned() })
+}
+
+fn check(
+    frames: &[(Footprint, (f64, f64))],
+    probabilities: ArrayView2<'_, f64>,
+    grid: &RasterGrid,
+    config: &FootprintConfig,
+) -> Result<()> {
     if !(0.0..=1.0).contains(&config.min_coverage) {
         return Err(Error::parameter("min_coverage", format!("expected 0 to 1, got {}", config.min_coverage)));
     }
@@ -64,27 +90,7 @@ pub fn aggregate_footprints(
     if !grid.transform.is_north_up() {
         return Err(Error::input("grid", "expected a raster with north up, got a rotated one"));
     }
-    let (height, width) = grid.size.shape();
-    let classes = probabilities.ncols();
-    let near = frames_by_cell(frames, grid);
-    let cells = parallel::map((0..height * width).collect(), |index: usize| {
-        let (low, high) = cell_box(grid, index);
-        let counts = |frame: &usize| !config.centre_in_cell || strictly_inside(frames[*frame].1, low, high);
-        let seen: Vec<usize> = near[index].iter().copied().filter(counts).collect();
-        let parts: Vec<_> = seen.iter().map(|&frame| frames[frame].0.clip(low, high)).collect();
-        let cell_area = (high.0 - low.0) * (high.1 - low.1);
-        if seen.is_empty() || union_area(&parts) < (config.min_coverage - SLACK) * cell_area {
-            return vec![f64::NAN; classes];
-        }
-        let share = |(&frame, part): (&usize, &Vec<_>)| (frame, area(part) / frames[frame].0.area());
-        let shares: Vec<_> = seen.iter().zip(&parts).map(share).collect();
-        let absent = |class| -> f64 {
-            shares.iter().map(|&(frame, share)| 1.0 - probabilities[[frame, class]] * share).product()
-        };
-        (0..classes).map(|class| 1.0 - absent(class)).collect()
-    });
-    let values = Array3::from_shape_fn((classes, height, width), |(class, y, x)| cells[y * width + x][class]);
-    Ok(ProbabilityRaster { grid: *grid, values })
+    Ok(())
 }
 
 type Point = (f64, f64);
@@ -100,6 +106,43 @@ fn cell_box(grid: &RasterGrid, index: usize) -> (Point, Point) {
 
 fn strictly_inside(place: Point, low: Point, high: Point) -> bool {
     low.0 < place.0 && place.0 < high.0 && low.1 < place.1 && place.1 < high.1
+}
+
+/// The frames that say something about a cell, of those `near`, and the share of their footprints in it; none when too
+/// little of the cell is covered.
+fn shares_in(
+    (low, high): (Point, Point),
+    near: &[usize],
+    frames: &[(Footprint, Point)],
+    config: &FootprintConfig,
+) -> Vec<(usize, f64)> {
+    // From the cell's corner, where coordinates are small and keep their digits.
+    let side = (high.0 - low.0, high.1 - low.1);
+    let (mut parts, mut shares) = (Vec::new(), Vec::new());
+    for &frame in near {
+        let (footprint, place) = frames[frame];
+        if config.centre_in_cell && !strictly_inside(place, low, high) {
+            continue;
+        }
+        let corners = footprint.corners.map(|(x, y)| (x - low.0, y - low.1));
+        let part = Footprint { corners }.clip((0.0, 0.0), side);
+        let covered = area(&part);
+        if covered > 0.0 {
+            shares.push((frame, covered / footprint.area()));
+            parts.push(part);
+        }
+    }
+    if cover(&parts, (config.min_coverage - SLACK) * side.0 * side.1) { shares } else { Vec::new() }
+}
+
+/// Whether convex polygons cover at least an area together.
+fn cover(polygons: &[Vec<Point>], least: f64) -> bool {
+    let (mut largest, mut sum) = (0.0_f64, 0.0);
+    for area in polygons.iter().map(|polygon| area(polygon)) {
+        (largest, sum) = (largest.max(area), sum + area);
+    }
+    // Their union lies in between, and takes far longer.
+    largest >= least || (sum >= least && union_area(polygons) >= least)
 }
 
 /// For each cell the frames whose footprint's box meets it, ascending.
@@ -207,6 +250,35 @@ mod tests {
         let nothing =
             aggregate_footprints(&[], array![[]].slice(ndarray::s![..0, ..]), &grid(), &FootprintConfig::default());
         assert!(nothing.unwrap().values.is_empty());
+    }
+
+    #[test]
+    fn cells_beside_a_footprint_hold_no_data() {
+        // Its box meets the second cell, its area does not.
+        let diamond = Footprint::new([(0.5, -1.2), (1.3, -0.4), (0.5, 0.4), (-0.3, -0.4)]).unwrap();
+        let config = FootprintConfig { min_coverage: 0.0, centre_in_cell: false };
+        let raster = aggregate_footprints(&[(diamond, (0.5, -0.4))], array![[1.0]].view(), &grid(), &config).unwrap();
+        assert!(raster.values[[0, 0, 0]] > 0.0 && raster.values[[0, 0, 1]].is_nan());
+    }
+
+    #[test]
+    fn cells_far_from_the_origin_lose_no_digits() {
+        let share = |x: f64, y: f64, slant: f64| {
+            let corners =
+                [(x - 1.0, y - 1.0), (x + slant, y - 1.0), (x + 1.0 - slant / 2.0, y + 2.0), (x - 1.0, y + 2.0)];
+            let size = Size { width: 1, height: 1 };
+            let grid = RasterGrid { size, transform: GeoTransform::north_up(x, y + 1.0, 1.0, 1.0), ..grid() };
+            let (frames, config) = (
+                [(Footprint::new(corners).unwrap(), (x, y))],
+                FootprintConfig { min_coverage: 0.0, ..Default::default() },
+            );
+            aggregate_footprints(&frames, array![[1.0]].view(), &grid, &config).unwrap().values[[0, 0, 0]]
+        };
+        // Numbers without rounding, so that both places have the same shape.
+        for slant in (1..64).map(|i| f64::from(i) / 64.0) {
+            let (near, far) = (share(0.0, 0.0, slant), share(312_000.25, 7_662_000.5, slant));
+            assert!((near - far).abs() < 1e-13, "{near}, far away {far}");
+        }
     }
 
     #[test]

@@ -98,22 +98,26 @@ pub fn interpolate_frames(frames: &FrameProbabilities, config: &FrameRasterConfi
     let plane = Plane::new(frames, &grid, if config.metric { metres } else { [1.0, 1.0] });
     let max_edge = config.max_edge.map(|edge| if config.metric { edge } else { edge / metres[1] });
 
-    let mut nodes = match &config.method {
-        FrameInterpolation::Linear => plane.in_triangles(values, max_edge)?,
-        FrameInterpolation::InverseDistance(inverse) => Plane::new(frames, &grid, metres).weighted(values, inverse)?,
+    let (mut nodes, inside) = match &config.method {
+        // Where a value is, there is a triangle.
+        FrameInterpolation::Linear => (plane.in_triangles(values, max_edge)?, None),
+        FrameInterpolation::InverseDistance(inverse) => {
+            let nodes = Plane::new(frames, &grid, metres).weighted(values, inverse)?;
+            let ones = Array2::ones((positions.nrows(), 1));
+            let inside = config.uses_triangles().then(|| plane.in_triangles(ones.view(), max_edge));
+            (nodes, inside.transpose()?)
+        }
     };
     if config.uses_triangles() {
-        let ones = Array2::ones((positions.nrows(), 1));
-        let inside = plane.in_triangles(ones.view(), max_edge)?;
         // Positions on a slanting line are off it by rounding, and span triangles that hold nothing but that.
         let line = plane.width() < 1e-3 * if config.metric { cell } else { cell / metres[1] };
-        if line || inside.iter().all(|value| value.is_nan()) {
+        if line || inside.as_ref().unwrap_or(&nodes).iter().all(|value| value.is_nan()) {
             return Err(no_triangle(positions.nrows(), config));
         }
-        for (mut node, inside) in nodes.lanes_mut(Axis(2)).into_iter().zip(&inside) {
-            if inside.is_nan() {
-                node.fill(f64::NAN);
-            }
+    }
+    for (mut node, inside) in nodes.lanes_mut(Axis(2)).into_iter().zip(inside.iter().flatten()) {
+        if inside.is_nan() {
+            node.fill(f64::NAN);
         }
     }
     let values = nodes.permuted_axes([2, 0, 1]).as_standard_layout().into_owned();

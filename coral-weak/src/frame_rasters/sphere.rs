@@ -9,8 +9,9 @@ pub fn haversine(from: (f64, f64), to: (f64, f64)) -> f64 {
     const RADIUS: f64 = 6_371_000.0;
     let [lon_from, lat_from, lon_to, lat_to] = [from.0, from.1, to.0, to.1].map(f64::to_radians);
     let half = |difference: f64| (difference / 2.0).sin().powi(2);
-    let chord = half(lat_to - lat_from) + lat_from.cos() * lat_to.cos() * half(lon_to - lon_from);
-    2.0 * RADIUS * chord.sqrt().atan2((1.0 - chord).max(0.0).sqrt())
+    // Rounding may leave the range that the roots need.
+    let chord = (half(lat_to - lat_from) + lat_from.cos() * lat_to.cos() * half(lon_to - lon_from)).clamp(0.0, 1.0);
+    2.0 * RADIUS * chord.sqrt().atan2((1.0 - chord).sqrt())
 }
 
 /// The position (longitude, latitude) in degrees that lies `distance` metres from `start` in direction `bearing`,

@@ -2,6 +2,7 @@ use coral_core::{Crs, Error, GeoTransform, RasterGrid, Result, Size};
 use ndarray::ArrayView2;
 
 use super::haversine;
+use crate::samples::positions_of;
 
 /// Metres of one degree of latitude, as the published programs have it.
 const METRES_PER_DEGREE: f64 = 111_319.0;
@@ -14,7 +15,8 @@ const MAX_CELLS: f64 = 268_435_456.0;
 /// `positions` is N×2 in the order of the track; degrees (longitude, latitude) for [`Crs::WGS84`], else metres.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for fewer than two frames, or when most of them were taken at one place.
+/// [`Error::ShapeMismatch`] or [`Error::InvalidInput`] for positions that are not N×2 or no places, fewer than two frames,
+/// or when most of them were taken at one place.
 ///
 /// # Examples
 /// ```
@@ -28,14 +30,14 @@ const MAX_CELLS: f64 = 268_435_456.0;
 /// # References
 /// Contini et al., *The point is the mask* (2025), raster cell size; golden case `griddata` within 1e-12.
 pub fn track_cell(positions: ArrayView2<'_, f64>, crs: Crs) -> Result<f64> {
-    let place = |i: usize| (positions[[i, 0]], positions[[i, 1]]);
-    let step = |i: usize| match crs {
-        Crs::WGS84 => haversine(place(i), place(i + 1)),
-        _ => (place(i + 1).0 - place(i).0).hypot(place(i + 1).1 - place(i).1),
+    let places = positions_of("positions", positions)?;
+    let step = |pair: &[[f64; 2]]| {
+        let [from, to] = [pair[0], pair[1]].map(|[x, y]| (x, y));
+        if crs == Crs::WGS84 { haversine(from, to) } else { (to.0 - from.0).hypot(to.1 - from.1) }
     };
-    let mut steps: Vec<f64> = (0..positions.nrows().saturating_sub(1)).map(step).collect();
-    if steps.is_empty() || steps.iter().any(|step| !step.is_finite()) {
-        let reason = format!("a cell size needs two frames with a position, got {}", positions.nrows());
+    let mut steps: Vec<f64> = places.windows(2).map(step).collect();
+    if steps.is_empty() {
+        let reason = format!("a cell size needs two frames with a position, got {}", places.len());
         return Err(Error::input("positions", reason));
     }
     steps.sort_unstable_by(f64::total_cmp);
@@ -54,8 +56,8 @@ pub fn track_cell(positions: ArrayView2<'_, f64>, crs: Crs) -> Result<f64> {
 /// latitude in longitude.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] naming `cell` when it is not over 0 or makes too many cells; [`Error::InvalidInput`]
-/// without positions or when they lie on one parallel or meridian.
+/// [`Error::InvalidParameter`] naming `cell` when it is not over 0 or makes too many cells; [`Error::ShapeMismatch`] or
+/// [`Error::InvalidInput`] for positions that are not N×2 or not finite, none at all, or all on one parallel or meridian.
 ///
 /// # References
 /// As [`track_cell`].
@@ -63,6 +65,7 @@ pub fn track_grid(positions: ArrayView2<'_, f64>, crs: Crs, cell: f64) -> Result
     if !(cell.is_finite() && cell > 0.0) {
         return Err(Error::parameter("cell", format!("expected metres over 0, got {cell}")));
     }
+    positions_of("positions", positions)?;
     let bounds = |axis: usize| {
         let values = positions.column(axis);
         values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
@@ -109,6 +112,12 @@ mod tests {
         assert!(grid(&Array2::zeros((0, 2)), 1.0).contains("none"));
         assert!(grid(&array![[0.0, 0.0], [1e6, 1e6]], 0.01).contains("`cell`"));
         assert!(grid(&line, f64::NAN).contains("`cell`"));
+        let single = Array2::zeros((3, 1));
+        assert!(text(track_cell(single.view(), utm)).contains("positions: expected shape Nx2"));
+        assert!(grid(&single, 1.0).contains("positions: expected shape Nx2"));
+        let holed = array![[0.0, 0.0], [4.0, f64::NAN], [8.0, 9.0]];
+        assert!(text(track_cell(holed.view(), utm)).contains("row 1 is not finite"));
+        assert!(grid(&holed, 1.0).contains("row 1 is not finite"));
     }
 
     #[test]

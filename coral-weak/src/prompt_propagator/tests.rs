@@ -2,40 +2,17 @@ use super::*;
 use coral_core::testing::check_point_propagator;
 use coral_core::{PointPropagator, Prompt, ScoredMask, SeededRng, UNLABELED};
 use ndarray::{Array2, array};
-use std::sync::Mutex;
 
+use crate::fake_segmenter::{self, FakeSegmenter, scored};
 use crate::{ClassicalFeatures, LargestClassPropagator, NearestPropagator, Similarity};
 
-/// Answers with what a function says and remembers what it was asked.
-struct Fake<F> {
-    answer: F,
-    asked: Mutex<Vec<Prompt>>,
-}
-
-impl<F: Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync> PromptableSegmenter for Fake<F> {
-    type Embedding = Size;
-
-    fn embed(&self, image: &RgbImage) -> Result<Size> {
-        Ok(Size::of(image))
-    }
-
-    fn predict(&self, size: &Size, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
-        self.asked.lock().unwrap().push(prompt.clone());
-        Ok((self.answer)(*size, prompt))
-    }
-}
-
-fn fake<F: Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync>(answer: F) -> Fake<F> {
-    Fake { answer, asked: Mutex::new(Vec::new()) }
-}
-
-fn scored(mask: Array2<bool>, predicted_iou: f32) -> ScoredMask {
-    ScoredMask { mask, predicted_iou, class: None, mask_logits: Array2::zeros((0, 0)), features: Vec::new() }
+fn fake<F: Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync>(answer: F) -> FakeSegmenter<F> {
+    FakeSegmenter::new(answer)
 }
 
 /// The columns of a one-row image.
 fn columns(size: Size, columns: std::ops::Range<usize>, predicted_iou: f32) -> ScoredMask {
-    scored(Array2::from_shape_fn(size.shape(), |(_, x)| columns.contains(&x)), predicted_iou)
+    scored(fake_segmenter::columns(size, columns), predicted_iou)
 }
 
 fn at(x: u32, class: u8) -> PointLabel {
@@ -170,7 +147,7 @@ fn covered_points_are_skipped_in_any_order() {
         });
         let masks = point_masks(&segmenter, &image, &points, &config).unwrap();
         // Point 4 lies in the mask of point 1; point 8 does not, and its own mask misses it; 0.7 is too little for skipping.
-        let asked: Vec<_> = segmenter.asked.lock().unwrap().iter().map(|p| p.points[0].x).collect();
+        let asked: Vec<_> = segmenter.asked().iter().map(|p| p.points[0].x).collect();
         assert_eq!(asked, [1.0, 8.0, 12.0, 18.0]);
         assert_eq!(masks.len(), 3);
         points.reverse();
@@ -189,7 +166,7 @@ fn covered_points_make_a_second_prompt() {
             _ => Vec::new(),
         });
         let masks = point_masks(&segmenter, &image, &points, &config).unwrap();
-        let asked = segmenter.asked.lock().unwrap()[1].points.clone();
+        let asked = segmenter.asked()[1].points.clone();
         (masks[0].area(), asked.iter().map(|p| (p.x, p.foreground)).collect::<Vec<_>>())
     };
     let clicks = vec![(1.0, true), (15.0, false), (3.0, true), (5.0, true)];
@@ -215,30 +192,16 @@ fn bad_masks_of_the_segmenter_are_errors() {
 
 #[test]
 fn the_image_is_embedded_only_when_it_must() {
-    struct Counting(Mutex<u32>);
-    impl PromptableSegmenter for Counting {
-        type Embedding = ();
-        fn embed(&self, _: &RgbImage) -> Result<()> {
-            *self.0.lock().unwrap() += 1;
-            Ok(())
-        }
-        fn predict(&self, (): &(), _: &Prompt) -> Result<Vec<ScoredMask>> {
-            Ok(Vec::new())
-        }
-    }
     let image = RgbImage::new(6, 2);
-    let propagator = PromptPropagator::new(Counting(Mutex::new(0)), lenient()).unwrap();
+    let propagator = PromptPropagator::new(fake(|_, _| Vec::new()), lenient()).unwrap();
     let embedded = |points: &[PointLabel]| {
         let labels = propagator.propagate(&image, points);
-        (labels.is_ok_and(|labels| labels.iter().all(|&class| class != UNLABELED)), *propagator_count(&propagator))
+        (labels.is_ok_and(|labels| labels.iter().all(|&class| class != UNLABELED)), propagator.segmenter().embedded())
     };
-    fn propagator_count(p: &PromptPropagator<Counting>) -> std::sync::MutexGuard<'_, u32> {
-        p.segmenter().0.lock().unwrap()
-    }
     assert_eq!(embedded(&[at(0, 1), at(3, 1)]), (true, 0));
     assert_eq!(embedded(&[at(9, 1)]), (false, 0));
     assert_eq!(embedded(&[at(0, 1), at(3, 2), at(4, 2)]), (true, 1));
-    let labels = propagator.propagate_embedded(&(), &image, &[at(0, 1), at(3, 2)]).unwrap();
-    assert_eq!((labels[[0, 0]], *propagator_count(&propagator)), (1, 1));
+    let labels = propagator.propagate_embedded(&Size::of(&image), &image, &[at(0, 1), at(3, 2)]).unwrap();
+    assert_eq!((labels[[0, 0]], propagator.segmenter().embedded()), (1, 1));
     assert_eq!(merge_masks(Size { width: 2, height: 1 }, &[]).unwrap(), array![[UNLABELED, UNLABELED]]);
 }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::AddAssign;
 
 use coral_core::{
@@ -12,27 +13,24 @@ use super::{Fusion, RasterMapConfig};
 use crate::parallel;
 use crate::sliding_window::probable_labels;
 
-/// The class map of a raster by a segmenter: overlapping tiles, from the top row of tiles to the bottom, fused as
-/// `config` says.
+/// Makes class maps of rasters that are larger than memory: overlapping tiles, from the top row of tiles to the bottom,
+/// fused as `config` says.
 ///
 /// A sink that holds rows already is continued: the result is the same as without the interruption.
 /// Pixels without data are [`UNLABELED`]; tiles without any are skipped. Of equally supported classes the first wins.
-/// Memory: one row of tiles with a score for each class and pixel, and `tiles_in_flight` tiles.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] naming the field of the config; [`Error::ShapeMismatch`] when the segmenter answers in
-/// another size; the errors of the raster, the segmenter and the sink.
+/// Memory: one row of tiles with a score for each class and pixel, and twice `tiles_in_flight` tiles.
 ///
 /// # Examples
 /// ```
 /// use coral_core::{LabelMap, NoProgress, Size, image::RgbImage};
-/// use coral_weak::{ConstantClassifier, RasterMapConfig, SlidingWindow, SlidingWindowConfig, segment_raster};
+/// use coral_weak::{ConstantClassifier, RasterMapConfig, RasterMapper, SlidingWindow, SlidingWindowConfig};
 /// let side = |side| Size { width: side, height: side };
 /// let windows = SlidingWindowConfig { patch: side(4), stride: side(4), ..Default::default() };
 /// let segmenter = SlidingWindow::new(ConstantClassifier::new(1, 3)?, windows)?;
 /// let config = RasterMapConfig { tile: side(8), stride: side(4), ..Default::default() };
+/// let raster = RgbImage::new(21, 10);
 /// let mut map = LabelMap::default((0, 0));
-/// segment_raster(&RgbImage::new(21, 10), &segmenter, &config, &mut map, &NoProgress)?;
+/// RasterMapper { raster: &raster, config: &config, progress: &NoProgress }.segment(&segmenter, &mut map)?;
 /// assert_eq!(map, LabelMap::from_elem((10, 21), 1));
 /// # Ok::<(), coral_core::Error>(())
 /// ```
@@ -40,81 +38,73 @@ use crate::sliding_window::probable_labels;
 /// # References
 /// Contini et al., *The point is the mask* (2025), inference; their vote gives wrong class ids when a class is never
 /// predicted and leaves the right and bottom remainders out. Golden case `coarse_map` (`vote/*`), exact.
-pub fn segment_raster(
-    raster: &dyn ImageRaster,
-    segmenter: &dyn Segmenter,
-    config: &RasterMapConfig,
-    sink: &mut dyn LabelSink,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let classes = segmenter.num_classes();
-    let segment = |window: ImageWindow| {
-        let probabilities = segmenter.segment(&window.image)?;
-        let (height, width) = Size::of(&window.image).shape();
-        if probabilities.dim() != (classes, height, width) {
-            let expected = format!("{classes}x{height}x{width}");
-            return Err(Error::shape("the segmenter's probabilities", expected, format!("{:?}", probabilities.dim())));
-        }
-        if probabilities.iter().any(|probability| probability.is_nan()) {
-            return Err(Error::input("the segmenter's probabilities", "expected numbers, got NaN"));
-        }
-        Ok((probabilities, window.valid))
-    };
-    let add = |band: &mut Band<f32>, at, (scores, valid): (ProbMap, Array2<bool>)| band.add(at, scores.view(), &valid);
-    let tiles = Tiles { raster, config, progress };
-    match config.fusion {
-        Fusion::Votes => {
-            let label = |window: &ImageWindow| probable_labels(&segment(window.clone())?.0, 0.0);
-            vote_raster(raster, classes, config, &label, sink, progress)
-        }
-        Fusion::Probabilities => tiles.fuse(classes, segment, add, sink),
-        Fusion::Logits => {
-            // Logits differ from the logarithms by a number that is the same for all classes of a pixel.
-            let log = |probability: f32| probability.max(f32::MIN_POSITIVE).ln();
-            tiles.fuse(classes, |window| segment(window).map(|(map, valid)| (map.mapv_into(log), valid)), add, sink)
-        }
+#[derive(Clone, Copy)]
+pub struct RasterMapper<'a> {
+    /// What is mapped.
+    pub raster: &'a dyn ImageRaster,
+    /// Tiles, and how they agree.
+    pub config: &'a RasterMapConfig,
+    /// Hears of the tiles.
+    pub progress: &'a dyn Progress,
+}
+
+impl fmt::Debug for RasterMapper<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RasterMapper").field("config", self.config).finish_non_exhaustive()
     }
 }
 
-/// Like [`segment_raster`] for any way to label a tile: each tile votes for its labels, [`UNLABELED`] for none.
-///
-/// # Errors
-/// Those of [`segment_raster`]; [`Error::UnknownClass`] for a label past `num_classes`.
-pub fn vote_raster(
-    raster: &dyn ImageRaster,
-    num_classes: usize,
-    config: &RasterMapConfig,
-    label: &(dyn Fn(&ImageWindow) -> Result<LabelMap> + Sync),
-    sink: &mut dyn LabelSink,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let votes = |window: ImageWindow| {
-        let mut labels = label(&window)?;
-        Size::of(&window.image).expect("the tile's labels", Size::of_map(&labels))?;
-        Zip::from(&mut labels).and(&window.valid).for_each(|label, &valid| {
-            if !valid {
-                *label = UNLABELED;
+impl RasterMapper<'_> {
+    /// The map by a segmenter.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming the field of the config; [`Error::ShapeMismatch`] when the segmenter answers in
+    /// another size; the errors of the raster, the segmenter and the sink.
+    pub fn segment(&self, segmenter: &dyn Segmenter, sink: &mut dyn LabelSink) -> Result<()> {
+        let classes = segmenter.num_classes();
+        let segment = |window: &ImageWindow| probabilities(segmenter, window);
+        let add =
+            |band: &mut Band<f32>, at, (scores, valid): (ProbMap, Array2<bool>)| band.add(at, scores.view(), &valid);
+        match self.config.fusion {
+            Fusion::Votes => self.vote(classes, &|window| probable_labels(&segment(window)?, 0.0), sink),
+            Fusion::Probabilities => self.fuse(classes, |window| Ok((segment(&window)?, window.valid)), add, sink),
+            Fusion::Logits => {
+                // Logits differ from the logarithms by a number that is the same for all classes of a pixel.
+                let log = |probability: f32| probability.max(f32::MIN_POSITIVE).ln();
+                self.fuse(classes, |window| Ok((segment(&window)?.mapv_into(log), window.valid)), add, sink)
             }
-        });
-        match labels.iter().find(|&&label| label != UNLABELED && usize::from(label) >= num_classes) {
-            Some(label) => {
-                Err(Error::UnknownClass { class: label.to_string(), expected: format!("an id below {num_classes}") })
-            }
-            None => Ok(labels),
         }
-    };
-    let add = |band: &mut Band<u16>, at, labels: LabelMap| band.vote(at, &labels, 1);
-    Tiles { raster, config, progress }.fuse(num_classes, votes, add, sink)
-}
+    }
 
-/// The tiles of a raster.
-struct Tiles<'a> {
-    raster: &'a dyn ImageRaster,
-    config: &'a RasterMapConfig,
-    progress: &'a dyn Progress,
-}
+    /// The map by any way to label a tile: each tile votes for its labels, [`UNLABELED`] for none.
+    ///
+    /// # Errors
+    /// Those of [`segment`](Self::segment); [`Error::UnknownClass`] for a label past `num_classes`.
+    pub fn vote(
+        &self,
+        num_classes: usize,
+        label: &(dyn Fn(&ImageWindow) -> Result<LabelMap> + Sync),
+        sink: &mut dyn LabelSink,
+    ) -> Result<()> {
+        let votes = |window: ImageWindow| {
+            let mut labels = label(&window)?;
+            Size::of(&window.image).expect("the tile's labels", Size::of_map(&labels))?;
+            Zip::from(&mut labels).and(&window.valid).for_each(|label, &valid| {
+                if !valid {
+                    *label = UNLABELED;
+                }
+            });
+            match labels.iter().find(|&&label| label != UNLABELED && usize::from(label) >= num_classes) {
+                Some(label) => Err(Error::UnknownClass {
+                    class: label.to_string(),
+                    expected: format!("an id below {num_classes}"),
+                }),
+                None => Ok(labels),
+            }
+        };
+        self.fuse(num_classes, votes, |band: &mut Band<u16>, at, labels| band.vote(at, &labels, 1), sink)
+    }
 
-impl Tiles<'_> {
     /// Answers tiles in parallel, adds the answers in the order of the tiles, and hands over rows when they are complete.
     fn fuse<T, A>(
         &self,
@@ -165,6 +155,22 @@ impl Tiles<'_> {
         self.progress.finish();
         Ok(())
     }
+}
+
+/// What the segmenter says of a tile, checked.
+fn probabilities(segmenter: &dyn Segmenter, window: &ImageWindow) -> Result<ProbMap> {
+    const WHAT: &str = "the segmenter's probabilities";
+    let probabilities = segmenter.segment(&window.image)?;
+    let text = |(classes, height, width)| format!("{classes}x{height}x{width}");
+    let (height, width) = Size::of(&window.image).shape();
+    let expected = (segmenter.num_classes(), height, width);
+    if probabilities.dim() != expected {
+        return Err(Error::shape(WHAT, text(expected), text(probabilities.dim())));
+    }
+    if probabilities.iter().any(|probability| probability.is_nan()) {
+        return Err(Error::input(WHAT, "expected numbers, got NaN"));
+    }
+    Ok(probabilities)
 }
 
 fn write(sink: &mut dyn LabelSink, rows: &LabelMap) -> Result<()> {
@@ -263,7 +269,9 @@ mod tests {
                 for stride in [Size { width: 5, height: 4 }, tile] {
                     let config = RasterMapConfig { tile, stride, fusion, tiles_in_flight: 3 };
                     let mut map = LabelMap::default((0, 0));
-                    segment_raster(&Holed(image.clone()), &Colors, &config, &mut map, &NoProgress).unwrap();
+                    RasterMapper { raster: &Holed(image.clone()), config: &config, progress: &NoProgress }
+                        .segment(&Colors, &mut map)
+                        .unwrap();
                     assert_eq!(map, naive(&image, &config, Holed::holds), "{width}x{height}, {fusion:?}, {stride}");
                 }
             }
@@ -277,7 +285,9 @@ mod tests {
         for fusion in [Fusion::Votes, Fusion::Logits] {
             let config = RasterMapConfig { tile, stride, fusion, ..Default::default() };
             let map = |mut map: LabelMap| {
-                segment_raster(&Holed(image.clone()), &Colors, &config, &mut map, &NoProgress).unwrap();
+                RasterMapper { raster: &Holed(image.clone()), config: &config, progress: &NoProgress }
+                    .segment(&Colors, &mut map)
+                    .unwrap();
                 map
             };
             let whole = map(LabelMap::default((0, 0)));
@@ -292,10 +302,37 @@ mod tests {
         let image = picture(7, 5);
         let config = RasterMapConfig::default();
         let (mut map, progress) = (LabelMap::default((0, 0)), CountingProgress::default());
-        segment_raster(&image, &Colors, &config, &mut map, &progress).unwrap();
+        RasterMapper { raster: &image, config: &config, progress: &progress }.segment(&Colors, &mut map).unwrap();
         let side = Size { width: 7, height: 5 };
         assert_eq!(map, naive(&image, &RasterMapConfig { tile: side, stride: side, ..config }, |_, _| true));
         assert_eq!(progress.done(), 1);
+    }
+
+    /// Answers that are not probabilities of the image.
+    struct Wrong(ProbMap);
+
+    impl Segmenter for Wrong {
+        fn num_classes(&self) -> usize {
+            CLASSES
+        }
+
+        fn segment(&self, _: &RgbImage) -> Result<ProbMap> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn bad_probabilities_are_named() {
+        let text = |map: ProbMap, fusion| {
+            let (config, mut sink) = (RasterMapConfig { fusion, ..Default::default() }, LabelMap::default((0, 0)));
+            let mapper = RasterMapper { raster: &picture(7, 5), config: &config, progress: &NoProgress };
+            mapper.segment(&Wrong(map), &mut sink).unwrap_err().to_string()
+        };
+        for fusion in [Fusion::Votes, Fusion::Logits, Fusion::Probabilities] {
+            let transposed = text(ProbMap::zeros((CLASSES, 7, 5)), fusion);
+            assert_eq!(transposed, "the segmenter's probabilities: expected shape 3x5x7, got 3x7x5");
+            assert!(text(ProbMap::from_elem((CLASSES, 5, 7), f32::NAN), fusion).contains("expected numbers, got NaN"));
+        }
     }
 
     #[test]
@@ -303,7 +340,10 @@ mod tests {
         let image = picture(7, 5);
         let run = |config: &RasterMapConfig, label: &(dyn Fn(&ImageWindow) -> Result<LabelMap> + Sync)| {
             let mut map = LabelMap::default((0, 0));
-            vote_raster(&image, CLASSES, config, label, &mut map, &NoProgress).unwrap_err().to_string()
+            RasterMapper { raster: &image, config, progress: &NoProgress }
+                .vote(CLASSES, label, &mut map)
+                .unwrap_err()
+                .to_string()
         };
         let config = RasterMapConfig::default();
         let fill = |class| move |window: &ImageWindow| Ok(LabelMap::from_elem(window.valid.dim(), class));

@@ -6,4 +6,4 @@ mod driver;
 mod image_band;
 
 pub use config::{Fusion, RasterMapConfig};
-pub use driver::{segment_raster, vote_raster};
+pub use driver::RasterMapper;

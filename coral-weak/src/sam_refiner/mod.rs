@@ -6,7 +6,8 @@ mod depth;
 mod mask_logits;
 mod prompts;
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use coral_core::image::RgbImage;
 use coral_core::{Error, FeatureMap, PointPrompt, Prompt, PromptableSegmenter, Result, ScoredMask, Size};
@@ -90,8 +91,8 @@ pub struct SamRefiner<S: PromptableSegmenter> {
     segmenter: S,
     config: SamRefinerConfig,
     context: Option<Context<S::Embedding>>,
-    /// What the segmenter's mask prompts look like, once it was asked; `None` when it takes none.
-    frame: OnceLock<Option<MaskFrame>>,
+    /// What the segmenter's mask prompts look like for images of the sizes it was asked for; `None` when it takes none.
+    frames: Mutex<HashMap<Size, Option<MaskFrame>>>,
 }
 
 impl<S: PromptableSegmenter + std::fmt::Debug> std::fmt::Debug for SamRefiner<S> {
@@ -110,7 +111,7 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
     /// [`Error::InvalidParameter`] naming the field out of range.
     pub fn new(segmenter: S, config: SamRefinerConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { segmenter, config, context: None, frame: OnceLock::new() })
+        Ok(Self { segmenter, config, context: None, frames: Mutex::default() })
     }
 
     /// The same with features of the embedding, by which boxes grow when `margin` is above 0; for a predictor of
@@ -212,13 +213,15 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
         })
     }
 
-    /// The frame of mask prompts; asks the segmenter once when the configuration does not say.
+    /// The frame of mask prompts; when the configuration does not say, asks the segmenter once for each size of image.
     fn mask_frame(&self, embedding: &S::Embedding, prompts: &RefinerPrompts) -> Result<Option<MaskFrame>> {
         if let Some(frame) = self.config.frame {
             return Ok(Some(frame));
         }
-        if let Some(frame) = self.frame.get() {
-            return Ok(*frame);
+        let size = Size::of_map(&prompts.weight);
+        let frames = || self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&frame) = frames().get(&size) {
+            return Ok(frame);
         }
         let [y, x] = prompts.positive;
         let points = vec![PointPrompt { x: x as f32, y: y as f32, foreground: true }];
@@ -237,7 +240,8 @@ impl<S: PromptableSegmenter> SamRefiner<S> {
                 return Err(Error::input("mask of the segmenter", reason));
             }
         };
-        Ok(*self.frame.get_or_init(|| frame))
+        frames().insert(size, frame);
+        Ok(frame)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a mask tells a promptable segmenter.
 
+use std::ops::Range;
+
 use coral_core::{BoxPrompt, PointPrompt, Rect, Result};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::config::{NegativeSearch, SamRefinerConfig};
-use super::depth::mask_depth;
+use super::depth::{check_size, mask_depth};
 use crate::tight_box::tight_box;
 
 /// Clicks, box and weights that describe a mask.
@@ -46,32 +48,54 @@ pub struct RefinerPrompts {
 /// (golden case `samrefiner`).
 pub fn refiner_prompts(mask: ArrayView2<'_, bool>, config: &SamRefinerConfig) -> Result<Option<RefinerPrompts>> {
     config.validate()?;
-    let depth = mask_depth(mask, config.distance)?;
+    check_size(mask)?;
     let Some(rect) = tight_box(mask) else { return Ok(None) };
-    let (positive, deepest) = deepest(&depth, Rect { x: 0, y: 0, width: u32::MAX, height: u32::MAX });
+    // Seen from inside the mask, no pixel outside is nearer than those around its box.
+    let [rows, columns] = spans(rect);
+    let around = |span: &Range<usize>, end: usize| span.start.saturating_sub(1)..(span.end + 1).min(end);
+    let window = s![around(&rows, mask.nrows()), around(&columns, mask.ncols())];
+    let depth = mask_depth(mask.slice(window), config.distance)?;
+    let (place, deepest) = deepest(depth.view());
+    let positive = [place[0] + rows.start.saturating_sub(1), place[1] + columns.start.saturating_sub(1)];
     let negative = if config.negative_point { negative(mask, rect, config)? } else { None };
-    let area = mask.iter().filter(|&&inside| inside).count() as f32;
+    let area = mask.slice(window).iter().filter(|&&inside| inside).count() as f32;
     let span = (area / config.gamma).max(1.0);
-    let weight = depth.mapv(|d| if d == 0.0 { 0.0 } else { (-(d - deepest) * (d - deepest) / span).exp() });
+    let mut weight = Array2::zeros(mask.dim());
+    weight.slice_mut(window).zip_mut_with(&depth, |weight: &mut f32, &d| {
+        *weight = if d == 0.0 { 0.0 } else { (-(d - deepest) * (d - deepest) / span).exp() };
+    });
     Ok(Some(RefinerPrompts { positive, negative, rect, weight }))
 }
 
 fn negative(mask: ArrayView2<'_, bool>, rect: Rect, config: &SamRefinerConfig) -> Result<Option<[usize; 2]>> {
-    let (rect, fallback) = match config.negative_search {
-        NegativeSearch::Box => (rect, None),
-        NegativeSearch::HalfOpenBox => (Rect { width: rect.width - 1, height: rect.height - 1, ..rect }, Some([0, 0])),
+    let [rows, columns] = spans(rect);
+    // All of the mask lies in its box.
+    let outside = mask.slice(s![rows, columns]).mapv(|inside| !inside);
+    let depth = mask_depth(outside.view(), config.distance)?;
+    let (searched, fallback) = match config.negative_search {
+        NegativeSearch::Box => (depth.view(), None),
+        NegativeSearch::HalfOpenBox => (depth.slice(s![..depth.nrows() - 1, ..depth.ncols() - 1]), Some([0, 0])),
     };
-    let outside = mask.mapv(|inside| !inside);
-    let (place, distance) = deepest(&mask_depth(outside.view(), config.distance)?, rect);
-    Ok(if distance > 0.0 { Some(place) } else { fallback })
+    let ([y, x], distance) = deepest(searched);
+    Ok(if distance > 0.0 { Some([y + rect.y as usize, x + rect.x as usize]) } else { fallback })
 }
 
-/// The first of the largest values in a box, row by row, and that value; 0 at the first pixel when all are 0.
-fn deepest(depth: &Array2<f32>, rect: Rect) -> ([usize; 2], f32) {
-    let along = |start: u32, length: u32| start as usize..start as usize + length as usize;
-    let (rows, columns) = (along(rect.y, rect.height), along(rect.x, rect.width));
-    let inside = depth.indexed_iter().filter(|((y, x), _)| rows.contains(y) && columns.contains(x));
-    inside.fold(([0, 0], 0.0), |best, ((y, x), &d)| if d > best.1 { ([y, x], d) } else { best })
+/// The rows and columns of a box.
+fn spans(rect: Rect) -> [Range<usize>; 2] {
+    [(rect.y, rect.height), (rect.x, rect.width)].map(|(start, length)| start as usize..(start + length) as usize)
+}
+
+/// The first of the largest values, row by row, and that value; 0 at the first pixel when all are 0.
+fn deepest(depth: ArrayView2<'_, f32>) -> ([usize; 2], f32) {
+    let mut best = ([0, 0], 0.0);
+    for (y, row) in depth.outer_iter().enumerate() {
+        for (x, &d) in row.iter().enumerate() {
+            if d > best.1 {
+                best = ([y, x], d);
+            }
+        }
+    }
+    best
 }
 
 impl RefinerPrompts {
@@ -99,6 +123,7 @@ pub(super) fn box_prompt(rect: Rect) -> BoxPrompt {
 mod tests {
     use super::*;
     use crate::MaskDistance;
+    use proptest::prelude::*;
 
     fn prompts(mask: &Array2<bool>, config: SamRefinerConfig) -> Option<RefinerPrompts> {
         refiner_prompts(mask.view(), &config).unwrap()
@@ -125,6 +150,38 @@ mod tests {
         let published = prompts(&full, published).unwrap();
         assert_eq!((published.positive, published.negative), ([0, 0], Some([0, 0])));
         assert!(published.weight.iter().all(|&w| w == 1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn prompts_are_those_of_the_whole_image(
+            (width, height) in (1usize..17, 1usize..17), corner in (0usize..16, 0usize..16),
+            bits in prop::collection::vec(0u8..4, 40), chamfer: bool,
+        ) {
+            // A few pixels somewhere in an image.
+            let inside = |(y, x): (usize, usize)| {
+                let (v, u) = (y.wrapping_sub(corner.0), x.wrapping_sub(corner.1));
+                v < 5 && u < 8 && bits[8 * v + u] > 0
+            };
+            let mask = Array2::from_shape_fn((height, width), inside);
+            let distance = if chamfer { MaskDistance::Chamfer } else { MaskDistance::Euclidean };
+            let config = SamRefinerConfig { distance, ..Default::default() };
+            let Some(prompts) = prompts(&mask, config) else {
+                prop_assert!(!mask.iter().any(|&inside| inside));
+                return Ok(());
+            };
+            let depth = mask_depth(mask.view(), distance).unwrap();
+            let (positive, most) = deepest(depth.view());
+            prop_assert_eq!(prompts.positive, positive);
+            let area = mask.iter().filter(|&&inside| inside).count() as f32;
+            let weight = |d: f32| if d == 0.0 { 0.0 } else { (-(d - most) * (d - most) / (area / 4.0).max(1.0)).exp() };
+            prop_assert_eq!(&prompts.weight, &depth.mapv(weight));
+            let mut outside = mask_depth(mask.mapv(|inside| !inside).view(), distance).unwrap();
+            let [rows, columns] = spans(prompts.rect);
+            outside.indexed_iter_mut().filter(|((y, x), _)| !(rows.contains(y) && columns.contains(x))).for_each(|(_, d)| *d = 0.0);
+            let (negative, most) = deepest(outside.view());
+            prop_assert_eq!(prompts.negative, (most > 0.0).then_some(negative));
+        }
     }
 
     #[test]

@@ -1,39 +1,18 @@
 use super::*;
 use coral_core::image::Rgb;
-use std::sync::Mutex;
 
-/// Answers with what a function says and remembers what it was asked.
-struct Fake<F> {
-    answer: F,
-    asked: Mutex<Vec<Prompt>>,
-}
-
-impl<F: Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync> PromptableSegmenter for Fake<F> {
-    type Embedding = Size;
-
-    fn embed(&self, image: &RgbImage) -> Result<Size> {
-        Ok(Size::of(image))
-    }
-
-    fn predict(&self, size: &Size, prompt: &Prompt) -> Result<Vec<ScoredMask>> {
-        self.asked.lock().unwrap().push(prompt.clone());
-        Ok((self.answer)(*size, prompt))
-    }
-}
+use crate::fake_segmenter::{self, FakeSegmenter, columns};
 
 fn refiner<F: Fn(Size, &Prompt) -> Vec<ScoredMask> + Send + Sync>(
     config: SamRefinerConfig,
     answer: F,
-) -> SamRefiner<Fake<F>> {
-    SamRefiner::new(Fake { answer, asked: Mutex::new(Vec::new()) }, config).unwrap()
+) -> SamRefiner<FakeSegmenter<F>> {
+    SamRefiner::new(FakeSegmenter::new(answer), config).unwrap()
 }
 
+/// A mask with logits of side×side.
 fn scored(mask: Array2<bool>, predicted_iou: f32, side: usize) -> ScoredMask {
-    ScoredMask { mask, predicted_iou, class: None, mask_logits: Array2::zeros((side, side)), features: Vec::new() }
-}
-
-fn columns(size: Size, columns: std::ops::Range<usize>) -> Array2<bool> {
-    Array2::from_shape_fn(size.shape(), |(_, x)| columns.contains(&x))
+    ScoredMask { mask_logits: Array2::zeros((side, side)), ..fake_segmenter::scored(mask, predicted_iou) }
 }
 
 /// The columns of the box, one more at its right; by low predicted IoU also everything.
@@ -52,7 +31,7 @@ fn masks_are_refined_until_they_settle() {
     assert_eq!((&refined.mask, refined.predicted_iou), (&columns(SIZE, 2..7), Some(0.8)));
     // 2..5, 2..6, 2..7, and once more the same.
     assert_eq!(refined.iterations, 4);
-    let asked = ours.segmenter().asked.lock().unwrap();
+    let asked = ours.segmenter().asked();
     // One more for the size of the logits, which the second mask needs no more.
     assert_eq!(asked.len(), 5);
     assert!(asked[0].mask_logits.is_none() && asked[0].rect.is_none());
@@ -60,13 +39,27 @@ fn masks_are_refined_until_they_settle() {
     let (points, rect) = (&asked[1].points, asked[1].rect.unwrap());
     assert_eq!((points.len(), points[0].x, points[0].foreground), (1, 2.0, true));
     assert_eq!((rect.x_min, rect.x_max, rect.y_max), (2.0, 3.0, 3.0));
-    drop(asked);
     let once = refiner(SamRefinerConfig { iterations: 1, ..Default::default() }, growing);
     let masks = [columns(SIZE, 2..4), columns(SIZE, 0..0), columns(SIZE, 3..9)];
     let all = once.refine_all(&image, &masks.each_ref().map(|mask| mask.view())).unwrap();
     assert_eq!((&all[0].mask, &all[2].mask), (&columns(SIZE, 2..5), &columns(SIZE, 2..7)));
     assert_eq!((&all[1].mask, all[1].predicted_iou, all[1].iterations), (&masks[1], None, 0));
-    assert_eq!(once.segmenter().asked.lock().unwrap().len(), 3);
+    assert_eq!(once.segmenter().asked().len(), 3);
+}
+
+#[test]
+fn prompts_do_not_depend_on_earlier_images() {
+    // Logits as large as the image.
+    let answer = |size: Size, _: &Prompt| vec![scored(columns(size, 2..5), 0.8, size.width as usize)];
+    let ours = refiner(SamRefinerConfig { iterations: 1, ..Default::default() }, answer);
+    for side in [12, 40, 12] {
+        let size = Size { width: side, height: side };
+        ours.refine(&RgbImage::new(side, side), columns(size, 2..4).view()).unwrap();
+        let asked = ours.segmenter().asked();
+        assert_eq!(asked.last().unwrap().mask_logits.as_ref().unwrap().dim(), size.shape());
+    }
+    // Each size is asked for once.
+    assert_eq!(ours.segmenter().asked().len(), 2 + 3);
 }
 
 #[test]
@@ -139,8 +132,6 @@ fn faults_are_named() {
     assert_eq!(error, "mask: expected shape 9x4, got 10x4");
     assert!(ours.refine(&RgbImage::new(0, 4), Array2::default((4, 0)).view()).is_err());
     assert!(ours.refine_embedded(&SIZE, Array2::default((0, 0)).view()).is_err());
-    assert!(
-        SamRefiner::new(Fake { answer: growing, asked: Mutex::default() }, SamRefinerConfig { gamma: -1.0, ..default })
-            .is_err()
-    );
+    let config = SamRefinerConfig { gamma: -1.0, ..default };
+    assert!(SamRefiner::new(FakeSegmenter::new(growing), config).is_err());
 }

@@ -4,7 +4,7 @@ use coral_core::image::{Rgb, RgbImage};
 use coral_core::ndarray::{Array3, ArrayView3, Axis, Ix2, Ix3, stack};
 use coral_core::testing::GoldenCase;
 use coral_core::{ImageWindow, LabelMap, NoProgress, Size, UNLABELED};
-use coral_weak::{Fusion, MissingClasses, QuantileStretch, RasterMapConfig, coarse_classes, vote_raster};
+use coral_weak::{Fusion, MissingClasses, QuantileStretch, RasterMapConfig, RasterMapper, coarse_classes};
 
 use super::{TestResult, open};
 
@@ -65,6 +65,11 @@ fn coarse_map_classes() -> TestResult {
                 .collect();
             assert!(ours.dim() == expected.dim() && wrong.is_empty(), "session {s}{name}: {wrong:?}");
         }
+        let unlabeled = |missing| -> coral_core::Result<usize> {
+            Ok(coarse_classes(values.view(), missing)?.iter().filter(|&&class| class == UNLABELED).count())
+        };
+        let some_missing = unlabeled(MissingClasses::NoData)? - unlabeled(MissingClasses::Ignore)?;
+        assert_eq!(some_missing as f64, case.number(&format!("/nan_quirk_pixels/{s}"))?, "session {s}");
     }
     Ok(())
 }
@@ -105,8 +110,28 @@ fn coarse_map_votes() -> TestResult {
     let classes = usize::from(labels.iter().max().copied().unwrap_or(0));
     let config = RasterMapConfig { tile, stride, fusion: Fusion::Votes, ..Default::default() };
     let mut map = LabelMap::default((0, 0));
-    vote_raster(&raster, classes, &config, &label, &mut map, &NoProgress)?;
+    RasterMapper { raster: &raster, config: &config, progress: &NoProgress }.vote(classes, &label, &mut map)?;
     assert!(map == expected, "{} pixels differ", map.iter().zip(&expected).filter(|(a, b)| a != b).count());
+    // The published vote numbers only the classes that are predicted.
+    let mut predicted: Vec<u8> = labels.iter().copied().collect();
+    predicted.sort_unstable();
+    predicted.dedup();
+    let number =
+        |class: u8| predicted.iter().position(|&id| Some(id) == class.checked_add(1)).map_or(0, |at| at as u8 + 1);
+    let published = case.u8("vote/result_reference")?.into_dimensionality::<Ix2>()?;
+    assert!(map.mapv(number) == published, "the published vote differs");
+    mosaics(&case, &map)
+}
+
+/// The published mosaics begin at the second column, and leave their last one open.
+fn mosaics(case: &GoldenCase, map: &LabelMap) -> TestResult {
+    for name in ["mosaic/one_slice", "mosaic/multi_slice"] {
+        let mosaic = case.u8(name)?.into_dimensionality::<Ix2>()?;
+        for ((y, x), &id) in mosaic.indexed_iter().filter(|((_, x), _)| x + 1 < mosaic.ncols()) {
+            let expected = id.checked_sub(1).unwrap_or(UNLABELED);
+            assert_eq!(map[[y, x + 1]], expected, "{name} at ({x}, {y})");
+        }
+    }
     Ok(())
 }
 

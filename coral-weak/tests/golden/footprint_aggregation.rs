@@ -75,6 +75,24 @@ fn footprint_aggregation_probabilities() -> TestResult {
 }
 
 #[test]
+fn footprint_aggregation_intersections() -> TestResult {
+    let survey = Survey::open()?;
+    let expected = survey.case.f64("intersection_area")?.into_dimensionality::<Ix2>()?;
+    let any = FootprintConfig { min_coverage: 0.0, centre_in_cell: false };
+    for (index, frame) in survey.frames.iter().enumerate() {
+        // What is certain in a footprint is as probable in a tile as the tile's share of it.
+        let shares = aggregate_footprints(&[*frame], Array2::ones((1, 1)).view(), &survey.grid, &any)?.values;
+        for (tile, &expected) in expected.column(index).iter().enumerate() {
+            let (row, column) = survey.cell(tile);
+            let share = Some(shares[[0, row, column]]).filter(|share| !share.is_nan()).unwrap_or(0.0);
+            let area = share * frame.0.area();
+            assert!((area - expected).abs() < 1e-10, "footprint {index}, tile {tile}: {area}, expected {expected}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn footprint_aggregation_coverage() -> TestResult {
     let survey = Survey::open()?;
     for (name, centre_in_cell) in [("coverage", false), ("coverage_centre_in_tile", true)] {

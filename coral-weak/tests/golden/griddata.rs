@@ -4,8 +4,8 @@ use coral_core::Crs;
 use coral_core::ndarray::{Array1, Array2, Axis, Ix1, Ix2, Ix3, stack};
 use coral_core::testing::GoldenCase;
 use coral_weak::{
-    FrameProbabilities, FrameRasterConfig, InverseDistanceConfig, Neighbours, delaunay_triangles, interpolate_frames,
-    inverse_distance, linear_on_grid, nearest_values, track_cell, track_grid,
+    FrameProbabilities, FrameRasterConfig, InverseDistanceConfig, Neighbours, delaunay_triangles, haversine,
+    interpolate_frames, inverse_distance, linear_on_grid, nearest_values, track_cell, track_grid,
 };
 
 use super::{TestResult, assert_close, open};
@@ -133,6 +133,41 @@ fn griddata_triangles() -> TestResult {
     let extra: Vec<_> = ours.iter().filter(|triangle| !expected.contains(triangle)).collect();
     let allowed = expected.len() / 50;
     assert!(missing.len() <= allowed && extra.len() <= allowed, "missing {missing:?}, not expected {extra:?}");
+    Ok(())
+}
+
+#[test]
+fn griddata_distances() -> TestResult {
+    let survey = Survey::open()?;
+    let place = |i: usize| (survey.points[[i, 0]], survey.points[[i, 1]]);
+    let ours = Array1::from_shape_fn(survey.points.nrows() - 1, |i| haversine(place(i), place(i + 1)));
+    // The sine of a small angle keeps fewer digits than the distance has.
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b;
+    assert_close("haversine", &ours.into_dyn(), &survey.case.f64("haversine_consecutive")?, close);
+    Ok(())
+}
+
+#[test]
+fn griddata_hull() -> TestResult {
+    let survey = Survey::open()?;
+    let ours = linear_on_grid(survey.points.view(), survey.values.view(), &survey.grid_x, &survey.grid_y)?;
+    let inside = survey.case.u8("inside_hull")?.into_dimensionality::<Ix2>()?;
+    let border = survey.case.f64("hull_signed_distance_deg")?.into_dimensionality::<Ix2>()?;
+    for ((at, &inside), &border) in inside.indexed_iter().zip(&border) {
+        let known = !ours[[at.0, at.1, 0]].is_nan();
+        assert!(known == (inside == 1) || border.abs() < 1e-10, "{at:?}: {known}, {border} from the hull");
+    }
+    // The hull's edges belong to one triangle each.
+    let mut edges: Vec<[usize; 2]> = Vec::new();
+    for [a, b, c] in delaunay_triangles(survey.points.view())? {
+        edges.extend([[a, b], [b, c], [a, c]]);
+    }
+    let outer = |edge: &[usize; 2]| edges.iter().filter(|other| *other == edge).count() == 1;
+    let corners: Vec<usize> = edges.iter().filter(|edge| outer(edge)).flatten().copied().collect();
+    let expected = survey.case.i64("hull_vertices")?;
+    assert!(expected.iter().all(|&corner| corners.contains(&(corner as usize))), "{corners:?}, expected {expected}");
+    // A point on the hull's edge up to rounding may be a corner.
+    assert!(corners.len() <= 2 * expected.len() + expected.len() / 5, "{corners:?}, expected {expected}");
     Ok(())
 }
 

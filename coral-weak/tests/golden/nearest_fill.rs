@@ -1,8 +1,9 @@
 //! The nearest fill of *The point is the mask*.
 
-use coral_core::LabelMap;
-use coral_core::ndarray::{Array2, Ix2};
-use coral_weak::fill_class;
+use coral_core::ndarray::{Array2, Ix2, Ix3};
+use coral_core::testing::GoldenCase;
+use coral_core::{LabelMap, PointLabel, Size};
+use coral_weak::{distance_transform, fill_class};
 
 use super::{TestResult, open};
 
@@ -25,9 +26,25 @@ fn nearest_fill() -> TestResult {
                 assert_eq!(near(ours), near(expected), "{fill}: ({x}, {y}) is {ours}, expected {expected}");
             }
         }
+        if case.tensor_names()?.contains(&format!("{fill}/nearest_rc")) {
+            nearest_pixels(&case, fill, &open, marker)?;
+        }
         filled += 1;
     }
     assert!(filled > 0, "the case holds no map to fill");
+    Ok(())
+}
+
+/// The nearest pixel that keeps its class is as far away as that of the reference.
+fn nearest_pixels(case: &GoldenCase, fill: &str, open: &LabelMap, marker: u8) -> TestResult {
+    let nearest = case.i64(&format!("{fill}/nearest_rc"))?.into_dimensionality::<Ix3>()?;
+    let members = open.indexed_iter().filter(|(_, label)| **label != marker);
+    let points: Vec<_> = members.map(|((y, x), &class)| PointLabel { x: x as u32, y: y as u32, class }).collect();
+    let distance = distance_transform(Size::of_map(open), &points)?.distance;
+    for ((y, x), &ours) in distance.indexed_iter() {
+        let (dy, dx) = (nearest[[0, y, x]] as f32 - y as f32, nearest[[1, y, x]] as f32 - x as f32);
+        assert!((ours - dy.hypot(dx)).abs() <= 1e-4, "{fill}: ({x}, {y}) is {ours} away, expected {}", dy.hypot(dx));
+    }
     Ok(())
 }
 

@@ -68,6 +68,7 @@ fn points_boxes_and_weights() -> TestResult {
     let alone = SamRefinerConfig { negative_point: false, ..config };
     let masks = masks(&case, "masks")?;
     let (points, boxes) = (case.i64("point_coords_xy")?, case.i64("boxes_xyxy")?);
+    let (labels, areas) = (case.i64("point_labels")?, case.f32("areas")?);
     let (points_in_frame, boxes_in_frame) = (case.f32("points_model_frame")?, case.f32("boxes_model_frame")?);
     let (single, weights, target) =
         (case.i64("noneg/point_coords_xy")?, case.f32("gaus_dt_stride2")?, case.i64("target_hw")?);
@@ -82,6 +83,11 @@ fn points_boxes_and_weights() -> TestResult {
         let without = refiner_prompts(mask.view(), &alone)?.ok_or("no prompts")?;
         assert_eq!((xy(without.positive).to_vec(), without.negative), (row(&single), None));
         assert_eq!(inclusive(prompts.rect), row(&boxes), "box of mask {i}");
+        // The area between the first and the last column and row.
+        let area = (prompts.rect.width - 1) as f32 * (prompts.rect.height - 1) as f32;
+        assert_eq!(area, areas[[i]], "area of mask {i}");
+        let foreground: Vec<_> = prompts.points().iter().map(|point| i64::from(point.foreground)).collect();
+        assert_eq!(foreground, row(&labels), "labels of the points of mask {i}");
         let ours = prompts.weight.slice(s![..;2, ..;2]).mapv(f64::from).into_dyn();
         let reference = weights.index_axis(Axis(0), i).mapv(f64::from);
         assert_close(&format!("weights of mask {i}"), &ours, &reference, |a, b| (a - b).abs() <= 1e-4);
@@ -101,6 +107,31 @@ fn points_boxes_and_weights() -> TestResult {
                 close,
             );
         }
+    }
+    Ok(())
+}
+
+/// What the case says of the distances of both kinds of each mask.
+#[test]
+fn deepest_pixels() -> TestResult {
+    let case = open("samrefiner");
+    for (i, mask) in masks(&case, "masks")?.iter().enumerate() {
+        let number = |name: &str| case.value(&format!("/info/{i}/{name}")).map(|value| value.as_f64());
+        let chamfer = mask_depth(mask.view(), MaskDistance::Chamfer)?;
+        let deepest = chamfer.iter().copied().fold(0.0, f32::max);
+        let expected = number("max_dt")?.ok_or("max_dt")? as f32;
+        assert!((deepest - expected).abs() <= 1e-3, "mask {i}: {deepest}, expected {expected}");
+        let ties = chamfer.iter().filter(|&&depth| depth >= deepest - 1e-3).count();
+        assert!(ties as f64 >= number("pos_ties")?.ok_or("pos_ties")?, "mask {i}: {ties} pixels are deepest");
+        // Not told for masks without an inside or an outside.
+        let Some(expected) = number("edt_max")? else { continue };
+        let exact = mask_depth(mask.view(), MaskDistance::Euclidean)?;
+        let deepest = f64::from(exact.iter().copied().fold(0.0, f32::max));
+        assert!((deepest - expected).abs() <= 1e-6 * expected, "mask {i}: {deepest}, expected {expected}");
+        let prompts = refiner_prompts(mask.view(), &SamRefinerConfig::default())?.ok_or("no prompts")?;
+        let place = [0, 1].map(|axis| number(&format!("edt_argmax_xy/{axis}")));
+        let [Some(x), Some(y)] = place.map(|value| value.ok().flatten()) else { return Err("edt_argmax_xy".into()) };
+        assert_eq!(xy(prompts.positive), [x as i64, y as i64], "mask {i}");
     }
     Ok(())
 }
@@ -145,6 +176,10 @@ fn mask_prompts() -> TestResult {
             let reference = case.f32(&format!("mask_input_{statistic}"))?[[i]];
             assert!((ours - reference).abs() <= 1e-3, "{name}: {statistic} {ours}, expected {reference}");
         }
+        let mean = ours.iter().map(|&v| f64::from(v)).sum::<f64>() / ours.len() as f64;
+        let reference = f64::from(case.f32("mask_input_mean")?[[i]]);
+        // A cell on the other side moves the mean of the published frame by 1e-3.
+        assert!((mean - reference).abs() <= 1e-2, "{name}: mean {mean}, expected {reference}");
     }
     assert!(checked > 0, "the case holds no mask prompts");
     assert_eq!(frame, MaskFrame::SAM);
