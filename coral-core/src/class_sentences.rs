@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{ClassId, ClassSet, Error, Result, UNLABELED};
+use crate::{ClassId, ClassSet, Error, Result, RleMask, UNLABELED};
 
 /// Sentences that describe classes, several for each: what a segmenter learns to follow.
 ///
@@ -98,6 +98,24 @@ impl ClassSentences {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// A sentence and the pixels of an image that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentencePair {
+    /// The sentence.
+    pub sentence: String,
+    /// The class that it describes.
+    pub class: ClassId,
+    /// All objects of that class, of the image's size; empty when the image shows none: a negative pair.
+    pub mask: RleMask,
+}
+
+impl SentencePair {
+    /// Whether the image shows what the sentence says.
+    pub fn is_positive(&self) -> bool {
+        !self.mask.is_empty()
     }
 }
 

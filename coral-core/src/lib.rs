@@ -21,7 +21,7 @@ mod traits;
 mod types;
 
 pub use atomic::{UnfinishedFile, write_atomically};
-pub use class_sentences::ClassSentences;
+pub use class_sentences::{ClassSentences, SentencePair};
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use crs::Crs;
 pub use error::{Error, Result};

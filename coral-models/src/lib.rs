@@ -36,11 +36,12 @@ pub use resnet::{
 };
 pub use sam::{
     AreaLimit, ClassMaps, CleanedMask, Crop, DecodedMask, EmbeddedImage, EmbeddedImages, Embedding, EncoderConfig,
-    GeneratorConfig, GridPoint, MaskGenerator, Predictor, PredictorConfig, PromptConfig, PromptRound, Sam, SamConfig,
-    SamEpoch, SamFitConfig, SamLoss, SamPart, SamTrainer, SamTrainerConfig, SemanticConfig, TileConfig, TileMasks,
-    TinyVitConfig, TunedHead, VitConfig, box_nms, correction_point, crop_boxes, feature_similarity,
-    group_by_similarity, is_cut_by_crop, join_tiles, low_res_mask, point_grid, remove_small_regions, stability_score,
-    tile_boxes,
+    GeneratorConfig, GridPoint, InstructedImage, MaskGenerator, Predictor, PredictorConfig, PromptConfig, PromptRound,
+    Sam, SamConfig, SamEpoch, SamFitConfig, SamLoss, SamPart, SamTrainer, SamTrainerConfig, SemanticConfig,
+    SentenceEmbeddings, TextAdapterConfig, TextAnswer, TextFitConfig, TextPart, TextPrompter, TextPrompterConfig,
+    TileConfig, TileMasks, TinyVitConfig, TunedHead, VitConfig, box_nms, correction_point, crop_boxes,
+    feature_similarity, group_by_similarity, is_cut_by_crop, join_tiles, low_res_mask, point_grid,
+    remove_small_regions, stability_score, tile_boxes,
 };
 pub use segformer::{
     SegFormer, SegFormerConfig, SegFormerFitConfig, SegFormerPart, SegFormerSegmenter, SegFormerSegmenterConfig,

@@ -112,7 +112,7 @@ pub use sampling::{grid_points, random_points, stratified_points};
 pub use sea_clip::{SeaClip, SeaClipConfig, SeaClipLabels, seaclip_labels};
 pub use sea_feats::{SeaFeats, SeaFeatsConfig, SeaFeatsEpoch};
 pub use sea_feats_labels::{SeaFeatsLabels, bundle_templates, label_photographs};
-pub use sentence_pairs::{SentencePair, SentencePairConfig, SentencePairs};
+pub use sentence_pairs::{SentencePairConfig, SentencePairs};
 pub use similarity_labels::{EveryPatchLabeler, SimilarityConfig, SimilarityLabeler, similarity_labels};
 pub use slic::{SlicConfig, slic, slic_lab};
 pub use sliding_window::{SlidingWindow, SlidingWindowConfig, Weighting, probable_labels};

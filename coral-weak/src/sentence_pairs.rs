@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use coral_core::{
-    AnnotatedImage, ClassId, ClassSentences, ClassSet, Error, Result, RleMask, SeededRng, Size, UNLABELED,
+    AnnotatedImage, ClassId, ClassSentences, ClassSet, Error, Result, RleMask, SeededRng, SentencePair, Size, UNLABELED,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,24 +36,6 @@ impl SentencePairConfig {
             return Err(Error::parameter("negatives_per_positive", reason));
         }
         Ok(())
-    }
-}
-
-/// A sentence and the pixels of an image that it names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentencePair {
-    /// The sentence.
-    pub sentence: String,
-    /// The class that it describes.
-    pub class: ClassId,
-    /// All objects of that class, of the image's size; empty when the image shows none: a negative pair.
-    pub mask: RleMask,
-}
-
-impl SentencePair {
-    /// Whether the image shows what the sentence says.
-    pub fn is_positive(&self) -> bool {
-        !self.mask.is_empty()
     }
 }
 

@@ -13,6 +13,7 @@ mod prompt_tokens;
 mod semantic_branch;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tiny_vit;
 mod training;
 mod two_way_transformer;
@@ -26,6 +27,10 @@ pub use config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
 pub use embedding::Embedding;
 pub use model::Sam;
 pub use predictor::{DecodedMask, Predictor, PredictorConfig};
+pub use text::{
+    InstructedImage, SentenceEmbeddings, TextAdapterConfig, TextAnswer, TextFitConfig, TextPart, TextPrompter,
+    TextPrompterConfig,
+};
 pub use tiny_vit::TinyVitConfig;
 pub use training::{
     ClassMaps, EmbeddedImage, EmbeddedImages, PromptConfig, PromptRound, SamEpoch, SamFitConfig, SamLoss, SamPart,

@@ -200,7 +200,7 @@ impl Predictor {
     }
 
     /// The size of the low-resolution masks, when the embedding is one of this network.
-    fn check_embedding(&self, embedding: &Embedding) -> Result<Size> {
+    pub(super) fn check_embedding(&self, embedding: &Embedding) -> Result<Size> {
         let config = self.sam.config();
         let side = config.image_size / config.token_pixels();
         let expected = [1, side, side, config.dim];

@@ -9,19 +9,19 @@ use crate::train::add_backward;
 use crate::{Gradients, Parameters};
 
 /// Goes back from the parts of an image's loss one by one, and through the image encoder once.
-pub(super) struct Backward<'a> {
+pub(in crate::sam) struct Backward<'a> {
     parameters: &'a Parameters,
     /// As the encoder gave them.
     features: Tensor,
     /// As the decoder sees them: a variable of their own where the encoder is trained.
-    pub(super) seen: Tensor,
+    pub(in crate::sam) seen: Tensor,
     slope: Option<Tensor>,
     sum: BTreeMap<String, Tensor>,
     value: f64,
 }
 
 impl<'a> Backward<'a> {
-    pub(super) fn new(parameters: &'a Parameters, features: Tensor) -> Result<Self> {
+    pub(in crate::sam) fn new(parameters: &'a Parameters, features: Tensor) -> Result<Self> {
         let seen = match features.track_op() {
             true => Var::from_tensor(&features.detach()).map_err(Error::model)?.as_tensor().clone(),
             false => features.clone(),
@@ -30,7 +30,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Goes back from one part.
-    pub(super) fn add(&mut self, loss: &Tensor) -> Result<()> {
+    pub(in crate::sam) fn add(&mut self, loss: &Tensor) -> Result<()> {
         let value = values(loss)?.first().copied().unwrap_or_default();
         if !value.is_finite() {
             return Err(Error::input("loss", format!("is {value}; expected a finite number")));
@@ -48,7 +48,7 @@ impl<'a> Backward<'a> {
     }
 
     /// The sum of the parts, and its gradients.
-    pub(super) fn finish(mut self) -> Result<(f64, Gradients)> {
+    pub(in crate::sam) fn finish(mut self) -> Result<(f64, Gradients)> {
         if let Some(slope) = &self.slope {
             let chained = (&self.features * slope.detach()).and_then(|product| product.sum_all());
             add_backward(&mut self.sum, &chained.map_err(Error::model)?, self.parameters)?;
@@ -64,7 +64,7 @@ impl<'a> Backward<'a> {
 
 /// Whether an image may have no use for a weight: a mask prompt where there is one round only, a token that no round asks, the
 /// classes where none is known.
-pub(super) fn may_rest(name: &str) -> bool {
+pub(in crate::sam) fn may_rest(name: &str) -> bool {
     const PARTS: [&str; 4] =
         ["prompt_encoder.mask_downscaling.", "mask_decoder.output_", "mask_decoder.iou_prediction_head.", SEMANTIC];
     PARTS.iter().any(|part| name.starts_with(part))

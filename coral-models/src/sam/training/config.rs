@@ -27,7 +27,7 @@ pub enum SamPart {
 /// How the names of the prompt encoder's random frequencies begin, which are drawn once and never trained.
 const FREQUENCIES: &str = "prompt_encoder.pe_layer.";
 pub(super) const ENCODER: &str = "image_encoder.";
-pub(super) const SEMANTIC: &str = "mask_decoder.cate_";
+pub(in crate::sam) const SEMANTIC: &str = "mask_decoder.cate_";
 const CLASS_HEAD: &str = "mask_decoder.cate_prediction_head.";
 
 impl SamPart {

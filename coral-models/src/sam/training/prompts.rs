@@ -171,7 +171,7 @@ pub fn correction_point(truth: &RleMask, predicted: &RleMask, seed: u64) -> Resu
 }
 
 /// A pixel of a mask, each equally likely; `None` when it has none.
-pub(super) fn pixel_of(mask: &RleMask, random: &mut SeededRng) -> Option<(u32, u32)> {
+pub(in crate::sam) fn pixel_of(mask: &RleMask, random: &mut SeededRng) -> Option<(u32, u32)> {
     let mut at = random.below(usize::try_from(mask.area()).unwrap_or(usize::MAX));
     mask.column_runs().find_map(|run| match at.checked_sub(run.length as usize) {
         Some(rest) => {
@@ -183,7 +183,7 @@ pub(super) fn pixel_of(mask: &RleMask, random: &mut SeededRng) -> Option<(u32, u
 }
 
 /// The middle of a pixel.
-pub(super) fn middle(x: u32, y: u32, foreground: bool) -> PointPrompt {
+pub(in crate::sam) fn middle(x: u32, y: u32, foreground: bool) -> PointPrompt {
     PointPrompt { x: x as f32 + 0.5, y: y as f32 + 0.5, foreground }
 }
 

@@ -40,14 +40,14 @@ pub struct SamEpoch {
 
 /// Sums over an epoch.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct EpochSums {
-    pub(super) parts: PartSums,
-    pub(super) images: usize,
-    pub(super) vanished: usize,
+pub(in crate::sam) struct EpochSums {
+    pub(in crate::sam) parts: PartSums,
+    pub(in crate::sam) images: usize,
+    pub(in crate::sam) vanished: usize,
 }
 
 impl EpochSums {
-    pub(super) fn report(&self, training: EpochReport) -> SamEpoch {
+    pub(in crate::sam) fn report(&self, training: EpochReport) -> SamEpoch {
         let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
         let PartSums { focal, dice, iou, masks, semantic, labeled } = self.parts;
         SamEpoch {
