@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use super::{SyntheticReefDataset, SyntheticScene};
 
 impl SyntheticScene {
-    /// The masks of the instances, in their order, with their narrowest class as in
-    /// [`SyntheticReef::taxa`](super::SyntheticReef::taxa). Nothing is hidden: what a colony shades or overgrows belongs
-    /// to that colony, so that a mask may have several parts.
+    /// What is seen of every instance, in their order, with its narrowest class in
+    /// [`SyntheticReef::taxa`](super::SyntheticReef::taxa). Masks do not overlap; a colony that another one grows over may
+    /// have several parts.
     ///
     /// # Errors
     /// None for a scene that was generated; [`Error::InvalidInput`](coral_core::Error::InvalidInput) for one whose
