@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod atomic;
+mod class_level;
+mod class_sentences;
 mod class_set;
 mod crs;
 mod error;
@@ -19,6 +21,7 @@ mod traits;
 mod types;
 
 pub use atomic::{UnfinishedFile, write_atomically};
+pub use class_sentences::ClassSentences;
 pub use class_set::{Class, ClassSet, Remapping, default_color};
 pub use crs::Crs;
 pub use error::{Error, Result};

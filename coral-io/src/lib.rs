@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod annotated;
 mod bmp_indices;
 mod class_json;
 mod class_table;
@@ -25,11 +26,15 @@ mod pictures;
 mod png_name;
 mod points;
 mod sample_names;
+mod sentences;
 mod splits;
 mod subset;
 mod synthetic;
 mod text;
 
+pub use annotated::{
+    CocoImages, LabelMapMasks, LabelMapMasksConfig, MaskFolder, MaskFolderConfig, RemappedMasks, component_masks,
+};
 pub use class_table::{ClassTable, read_class_set, read_class_table, write_class_set};
 pub use coarse_maps::{read_coarse_map, write_coarse_map};
 pub use coco::{
@@ -54,10 +59,11 @@ pub use pictures::{
     overlay_coarse_map, overlay_masks, with_legend,
 };
 pub use points::{NamedPoint, PointTable, point_images, read_points, write_points};
+pub use sentences::{read_sentences, write_sentences};
 pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
 pub use subset::Subset;
 pub use synthetic::{
-    GrowthForm, LagoonFrame, LagoonSurvey, MeadowScene, Seagrass, SyntheticLagoon, SyntheticLagoonConfig,
-    SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef, SyntheticReefConfig,
-    SyntheticReefDataset, SyntheticScene, patch_truth,
+    GrowthForm, LagoonFrame, LagoonSurvey, MeadowScene, Seagrass, SyntheticColonies, SyntheticLagoon,
+    SyntheticLagoonConfig, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
+    SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,
 };

@@ -1,5 +1,6 @@
 //! Masks as COCO run-length encoding: column-major runs that start with background.
 
+mod components;
 mod encode;
 mod geometry;
 mod polygon;

@@ -128,14 +128,8 @@ impl CocoDataset {
     /// # Errors
     /// [`Error::UnknownClass`] when the id of a category is beyond 254.
     pub fn instances(&self, image_id: u64) -> Result<Vec<InstanceMask>> {
-        let of_image = self.annotations.iter().filter(|one| one.image_id == image_id && !one.is_crowd);
-        let instance = |one: &CocoAnnotation| {
-            let mask = InstanceMask::new(one.mask.clone()?);
-            let predicted_iou = one.score.unwrap_or(mask.predicted_iou);
-            let class = class_id(one.category_id);
-            Some(class.map(|class| InstanceMask { class: Some(class), predicted_iou, ..mask }))
-        };
-        of_image.filter_map(instance).collect()
+        let of_image = self.annotations.iter().filter(|one| one.image_id == image_id);
+        of_image.filter_map(|one| one.instance().transpose()).collect()
     }
 
     /// The classes, with default colours. A category whose supercategory is a category too becomes its child;
@@ -161,6 +155,16 @@ impl CocoDataset {
             }
         }
         ClassSet::new(classes)
+    }
+}
+
+impl CocoAnnotation {
+    /// The object, if it has a mask and is no crowd.
+    pub(crate) fn instance(&self) -> Result<Option<InstanceMask>> {
+        let Some(mask) = self.mask.as_ref().filter(|_| !self.is_crowd) else { return Ok(None) };
+        let mask = InstanceMask::new(mask.clone());
+        let predicted_iou = self.score.unwrap_or(mask.predicted_iou);
+        Ok(Some(InstanceMask { class: Some(class_id(self.category_id)?), predicted_iou, ..mask }))
     }
 }
 
