@@ -6,8 +6,8 @@ impl ClassSet {
     ///
     /// The classes are those `level` steps below `root` (0 is `root` itself), and the classes that end above that level.
     /// A class further down becomes the one it belongs to. A class above that level that others lie under is too coarse
-    /// to be named there and becomes [`UNLABELED`]. What does not lie under `root` is background; ids that this set does
-    /// not hold become [`UNLABELED`].
+    /// to be named there and becomes [`UNLABELED`], as do the classes above `root`. What else does not lie under `root` is
+    /// background; ids that this set does not hold become [`UNLABELED`].
     ///
     /// # Errors
     /// [`Error::UnknownClass`] when `root` is not in the set; [`Error::InvalidInput`] when a class under it is called
@@ -35,13 +35,16 @@ impl ClassSet {
         let row = |id, name: &str, color| Class { id, name: name.to_owned(), color, parent: None };
         let mut objects = vec![row(0, "background", default_color(0))];
         let mut remapping = Remapping::to_unlabeled();
+        let above_root = self.ancestors(root);
         let mut number_of = [UNLABELED; 256];
         for class in self.iter() {
             // From `root` down to the class.
             let mut path: Vec<_> = std::iter::once(class.id).chain(self.ancestors(class.id)).collect();
             path.reverse();
             let Some(start) = path.iter().position(|&id| id == root) else {
-                remapping.set(class.id, 0);
+                if !above_root.contains(&class.id) {
+                    remapping.set(class.id, 0);
+                }
                 continue;
             };
             let path = &path[start..];
@@ -100,6 +103,12 @@ mod tests {
         let (classes, remapping) = set.objects_at_level(9, 1).unwrap();
         assert_eq!((classes.name(1), classes.name(2), classes.color(2)), ("b".into(), "a".into(), [4, 0, 0]));
         assert_eq!([3, 4, 9].map(|id| remapping.get(id)), [1, 2, UNLABELED]);
+    }
+
+    #[test]
+    fn classes_above_the_root_are_too_coarse() {
+        let (_, remapping) = hierarchy().objects_at_level(3, 1).unwrap();
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|id| remapping.get(id)), [0, UNLABELED, 0, UNLABELED, 1, 1]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl ClassSentences {
         match self.classes().find(|&class| classes.get(class).is_none()) {
             Some(class) => Err(Error::UnknownClass {
                 class: class.to_string(),
-                expected: format!("sentences of the {} classes of the set only", classes.len()),
+                expected: format!("sentences about the {} classes of the set", classes.len()),
             }),
             None => Ok(()),
         }
@@ -155,6 +155,6 @@ mod tests {
         let set = |count: usize| ClassSet::from_names((0..count).map(|id| id.to_string())).unwrap();
         assert!(sentences.expect_known(&set(3)).is_ok());
         let error = sentences.expect_known(&set(2)).unwrap_err().to_string();
-        assert_eq!(error, "unknown class `2`: expected sentences of the 2 classes of the set only");
+        assert_eq!(error, "unknown class `2`: expected sentences about the 2 classes of the set");
     }
 }

@@ -63,7 +63,7 @@ pub use sentences::{read_sentences, write_sentences};
 pub use splits::{Fold, SitePattern, k_folds, site_of, split_by_class, split_by_seed, split_by_site};
 pub use subset::Subset;
 pub use synthetic::{
-    GrowthForm, LagoonFrame, LagoonSurvey, MeadowScene, Seagrass, SyntheticLagoon, SyntheticLagoonConfig,
-    SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef, SyntheticReefConfig,
-    SyntheticReefDataset, SyntheticScene, patch_truth,
+    GrowthForm, LagoonFrame, LagoonSurvey, MeadowScene, Seagrass, SyntheticColonies, SyntheticLagoon,
+    SyntheticLagoonConfig, SyntheticMeadow, SyntheticMeadowConfig, SyntheticMeadowDataset, SyntheticReef,
+    SyntheticReefConfig, SyntheticReefDataset, SyntheticScene, patch_truth,
 };

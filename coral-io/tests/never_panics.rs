@@ -5,11 +5,12 @@ mod damage;
 use std::path::Path;
 
 use coral_core::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
-use coral_core::{Dataset, NoProgress, Size, UNLABELED};
+use coral_core::{ClassSet, Dataset, NoProgress, Size, UNLABELED};
 use coral_io::{
-    ColorTable, Corrupt, ImageLimits, MultiLabelConfig, PhotographFolder, PhotographFolderConfig, UnknownColor,
-    image_size, point_images, read_class_table, read_coco, read_color_label_map, read_color_table, read_image_with,
-    read_label_map_with, read_multi_labels, read_points, read_sam_annotations,
+    CocoImages, ColorTable, Corrupt, ImageLimits, MaskFolder, MaskFolderConfig, MultiLabelConfig, PhotographFolder,
+    PhotographFolderConfig, UnknownColor, image_size, point_images, read_class_table, read_coco, read_color_label_map,
+    read_color_table, read_image_with, read_label_map_with, read_multi_labels, read_points, read_sam_annotations,
+    read_sentences,
 };
 use damage::{damage, damaged};
 use proptest::prelude::*;
@@ -38,7 +39,7 @@ fn pictures() -> Vec<Vec<u8>> {
     files
 }
 
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 13] = [
     "x,y,class\n1,2,sand\n30,4,\"coral, hard\"\n5,6,7\n",
     "\u{feff}Name,Row,Column,Label\na.jpg,1,2,S\nb.jpg,3,4,P\n",
     "Name,Date,Row,Column,Label,Annotator\na.jpg,\"x\ny\",1,2,S,me\na.jpg,,3,4,,\n",
@@ -51,6 +52,7 @@ const TEXTS: [&str; 12] = [
     "FileName,sand,coral,split\na.jpg,1,0,train\nb.jpg,0.5,1.0,val\n",
     "Datei;sand;coral\r\na.jpg;1;0\r\n\r\nb.jpg;0;1e-3\r\n",
     "2\n\"C\",\"Coral\"\n\"S\",\"Sand\"\n\"AP\",\"Acropora\",\"C\"\n\"NOTES\",\"NOTES\",\"NOTES\"\n",
+    "# note\n[sand]\nfine grains\nripples\n[coral]\na dome\n",
 ];
 
 const OBJECTS: [&str; 2] = [
@@ -86,6 +88,9 @@ fn read_everything(path: &Path) {
             }
         }
     }
+    if let Ok(sentences) = ClassSet::from_names(["sand", "coral"]).and_then(|classes| read_sentences(path, &classes)) {
+        assert!(!sentences.is_empty() && sentences.iter().all(|(_, of_class)| !of_class.is_empty()));
+    }
     let _ = (point_images(path), read_class_table(path), read_color_table(path), read_sam_annotations(path));
     if let Ok(table) = read_multi_labels(path, &MultiLabelConfig::default()) {
         assert_eq!(table.targets.dim(), (table.files.len(), table.classes.len()));
@@ -115,6 +120,20 @@ proptest! {
         let path = folder.path().join("file.json");
         std::fs::write(&path, damaged(OBJECTS[which].as_bytes().to_vec(), &damage)).unwrap();
         read_everything(&path);
+    }
+
+    #[test]
+    fn damaged_photographs_with_masks(which in 0..OBJECTS.len(), damage in damage()) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a.png"), &pictures()[0]).unwrap();
+        std::fs::write(at("file.json"), damaged(OBJECTS[which].as_bytes().to_vec(), &damage)).unwrap();
+        let coco = read_coco(at("file.json")).and_then(|coco| CocoImages::new(&coco, folder.path()));
+        let config = MaskFolderConfig { images: at(""), annotations: at(""), class: Some(1) };
+        let samples = [coco.and_then(|images| images.get(0)), MaskFolder::new(config).and_then(|masks| masks.get(0))];
+        for sample in samples.into_iter().flatten() {
+            assert!(sample.masks.iter().all(|one| one.mask.size() == Size::of(&sample.image)));
+        }
     }
 
     #[test]
@@ -172,6 +191,10 @@ fn the_undamaged_files_are_valid() {
             9 | 10 => {
                 let table = read_multi_labels(&path, &MultiLabelConfig::default()).unwrap();
                 assert_eq!((table.files.len(), table.classes.len()), (2, 2));
+            }
+            12 => {
+                let classes = ClassSet::from_names(["sand", "coral"]).unwrap();
+                assert_eq!(read_sentences(&path, &classes).unwrap().len(), 3);
             }
             0..=3 => drop(read_points(&path, Size { width: 40, height: 40 }, (nth > 0).then_some("a.jpg")).unwrap()),
             _ => drop(read_class_table(&path).unwrap()),

@@ -15,6 +15,8 @@ pub(crate) const SOFT: ClassId = 9;
 const CORAL: ClassId = 10;
 const ALGAE: ClassId = 11;
 const SUBSTRATE: ClassId = 12;
+/// One past the last of them.
+pub(crate) const COUNT: ClassId = 13;
 
 /// Labels in pictures are 0–9; 10–12 are the broader classes above them.
 pub(crate) fn class_set() -> Result<ClassSet> {

@@ -65,6 +65,10 @@ pub struct SyntheticReefConfig {
     pub hard_bottom: f32,
     /// The coral growth forms that occur; repetition makes a form more common.
     pub growth_forms: Vec<GrowthForm>,
+    /// Whether every colony has the colour of its species, of which there are twenty
+    /// ([`SyntheticReef::taxa`](super::SyntheticReef::taxa)). If not, colonies of all forms share all colours, and have a
+    /// genus only. It changes colours alone.
+    pub species: bool,
     /// Depth of water above the reef in metres, 0..=40: the deeper, the less red and the weaker the caustics.
     pub depth_m: f32,
     /// Strength of the blue-green veil between camera and reef, 0 (clear) ..=1 (murky).
@@ -84,6 +88,7 @@ impl Default for SyntheticReefConfig {
             seagrass_cover: 0.08,
             hard_bottom: 0.55,
             growth_forms: GrowthForm::ALL.to_vec(),
+            species: false,
             depth_m: 6.0,
             turbidity: 0.25,
             blur: 0.6,

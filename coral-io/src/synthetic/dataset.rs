@@ -1,7 +1,7 @@
 use coral_core::{Dataset, Error, LabeledImage, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{SyntheticReef, SyntheticReefConfig};
+use super::{SyntheticReef, SyntheticReefConfig, SyntheticScene};
 
 /// A survey of synthetic reefs: picture `i` has the seed `seed + i`.
 ///
@@ -35,6 +35,15 @@ impl SyntheticReefDataset {
         }
         Ok(self.seed.wrapping_add(index as u64))
     }
+
+    /// Picture `index` with everything that is known of it.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] past the end, [`Error::InvalidParameter`] when `config` is out of range.
+    pub fn scene(&self, index: usize) -> Result<SyntheticScene> {
+        let seed = self.seed_of(index)?;
+        Ok(SyntheticReef::new(self.config.clone())?.generate(seed))
+    }
 }
 
 impl Dataset for SyntheticReefDataset {
@@ -47,8 +56,7 @@ impl Dataset for SyntheticReefDataset {
     /// # Errors
     /// Also [`Error::InvalidParameter`] when `config` is out of range.
     fn get(&self, index: usize) -> Result<LabeledImage> {
-        let seed = self.seed_of(index)?;
-        Ok(SyntheticReef::new(self.config.clone())?.generate(seed).into_labeled())
+        Ok(self.scene(index)?.into_labeled())
     }
 
     fn name(&self, index: usize) -> Result<String> {

@@ -5,6 +5,7 @@
 
 mod canvas;
 mod classes;
+mod colonies;
 mod colony;
 mod config;
 mod dataset;
@@ -18,8 +19,10 @@ mod placement;
 mod reef;
 mod shading;
 mod skin;
+mod taxa;
 mod water;
 
+pub use colonies::SyntheticColonies;
 pub use config::{GrowthForm, SyntheticReefConfig};
 pub use dataset::SyntheticReefDataset;
 pub use lagoon::{LagoonFrame, LagoonSurvey, SyntheticLagoon, SyntheticLagoonConfig};

@@ -1,4 +1,4 @@
-use coral_core::{ClassId, ClassSet, LabelMap, LabeledImage, Result, SeededRng, image::RgbImage};
+use coral_core::{ClassId, ClassSentences, ClassSet, LabelMap, LabeledImage, Result, SeededRng, image::RgbImage};
 use ndarray::Array2;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     ground_skin::GroundSkin,
     placement::{self, Occupancy},
     shading::{Light, shade},
-    skin,
+    skin, taxa,
     water::{Scene, photograph},
 };
 
@@ -26,6 +26,9 @@ pub struct SyntheticScene {
     pub instances: Array2<u32>,
     /// The class of instance `i + 1`.
     pub instance_classes: Vec<ClassId>,
+    /// The narrowest class of instance `i + 1` in [`SyntheticReef::taxa`]: a colony's species (its genus alone, unless the
+    /// configuration has species), the class of a clump or stone.
+    pub taxa: Vec<ClassId>,
 }
 
 impl SyntheticScene {
@@ -92,6 +95,36 @@ impl SyntheticReef {
         classes::class_set().unwrap_or_default()
     }
 
+    /// The same classes with the genera of the corals below the growth forms, and their species below the genera:
+    /// 13–22 and 23–42, two species for each genus.
+    ///
+    /// # Examples
+    /// ```
+    /// let taxa = coral_io::SyntheticReef::taxa();
+    /// let species = taxa.parse("rusty brain coral")?;
+    /// let above: Vec<_> = taxa.ancestors(species).into_iter().map(|id| taxa.name(id)).collect();
+    /// assert_eq!(above, ["brain coral", "massive coral", "coral"]);
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn taxa() -> ClassSet {
+        // A constant table again.
+        taxa::class_set().unwrap_or_default()
+    }
+
+    /// Five sentences about each species of [`SyntheticReef::taxa`].
+    ///
+    /// # Examples
+    /// ```
+    /// use coral_io::SyntheticReef;
+    /// let species = SyntheticReef::taxa().parse("rusty brain coral")?;
+    /// let sentences = SyntheticReef::sentences();
+    /// assert_eq!(sentences.of(species)[3], "a rusty colony with winding ridges like a brain");
+    /// # Ok::<(), coral_core::Error>(())
+    /// ```
+    pub fn sentences() -> ClassSentences {
+        taxa::sentences().unwrap_or_default()
+    }
+
     /// Draws the scene of this seed.
     pub fn generate(&self, seed: u64) -> SyntheticScene {
         let config = &self.config;
@@ -100,6 +133,9 @@ impl SyntheticReef {
         let ground = Ground::new(stream(0).bits() as u32, config.hard_bottom, view.ppm);
         let mut occupancy = Occupancy::new(&view);
         let mut colonies = placement::colonies(config, &ground, &mut occupancy, &mut stream(1));
+        if config.species {
+            colonies.iter_mut().for_each(taxa::dress);
+        }
         // Crusts take on the shape of what they grow over, so they come first.
         colonies.sort_by_key(|colony| colony.form != GrowthForm::Encrusting);
         let clumps = placement::seagrass(config.seagrass_cover, &ground, &mut occupancy, &mut stream(2));
@@ -116,8 +152,13 @@ impl SyntheticReef {
         };
         let image = self.develop(&canvas, &painter, &mut stream(5));
         let labels = canvas.texels.mapv(|texel| texel.class);
-        let (instances, instance_classes) = number_instances(&canvas.texels);
-        SyntheticScene { image, labels, instances, instance_classes }
+        let (instances, visible) = number_instances(&canvas.texels);
+        let taxon = |&(object, class): &(u32, ClassId)| {
+            painter.colony(object).map_or(class, |colony| taxa::class_of(colony, config.species))
+        };
+        let taxa = visible.iter().map(taxon).collect();
+        let instance_classes = visible.into_iter().map(|(_, class)| class).collect();
+        SyntheticScene { image, labels, instances, instance_classes, taxa }
     }
 
     /// Colours, lights and photographs the scene.
@@ -141,28 +182,32 @@ struct Painter {
 }
 
 impl Painter {
+    /// The colony that an object of the canvas is.
+    fn colony(&self, object: u32) -> Option<&Colony> {
+        object.checked_sub(self.first_colony).and_then(|index| self.colonies.get(index as usize))
+    }
+
     fn skin(&self, texel: &Texel, view: &View, (x, y): (usize, usize)) -> skin::Skin {
         let p = view.place(x, y);
-        let colony = texel.object.checked_sub(self.first_colony).and_then(|index| self.colonies.get(index as usize));
-        match colony {
+        match self.colony(texel.object) {
             Some(colony) => skin::coral(colony, texel, p, view.ppm),
             None => self.ground.at(texel, p),
         }
     }
 }
 
-/// Renumbers the objects that are visible 1, 2, 3, … and lists their classes.
-fn number_instances(texels: &Array2<Texel>) -> (Array2<u32>, Vec<ClassId>) {
+/// Renumbers the objects that are visible 1, 2, 3, … and lists their old numbers and classes.
+fn number_instances(texels: &Array2<Texel>) -> (Array2<u32>, Vec<(u32, ClassId)>) {
     let objects = texels.iter().map(|texel| texel.object).max().unwrap_or(0) as usize;
     let mut class_of = vec![None; objects + 1];
     texels.iter().for_each(|texel| class_of[texel.object as usize] = Some(texel.class));
     let mut numbers = vec![0; objects + 1];
-    let mut classes = Vec::new();
+    let mut visible = Vec::new();
     for object in 1..=objects {
         if let Some(class) = class_of[object] {
-            classes.push(class);
-            numbers[object] = classes.len() as u32;
+            visible.push((object as u32, class));
+            numbers[object] = visible.len() as u32;
         }
     }
-    (texels.mapv(|texel| numbers[texel.object as usize]), classes)
+    (texels.mapv(|texel| numbers[texel.object as usize]), visible)
 }

@@ -81,7 +81,13 @@ pub fn negative_masks(annotated: &AnnotatedImage, config: &NegativeConfig, seed:
     }
     let free = free_pixels(size, &near, &negatives, config.margin)?;
     let sizes = Sizes::new(size, &positives, config);
-    let slic = SlicConfig { segments: sizes.superpixels(), compactness: config.compactness, ..Default::default() };
+    let slic = SlicConfig {
+        segments: sizes.superpixels(),
+        compactness: config.compactness,
+        // Regions need no exact seams, and splitting the image is most of the work.
+        max_iterations: 5,
+        ..Default::default()
+    };
     let lab = smoothed(&lab_image(&annotated.image), size, slic.segments);
     let superpixels = slic_lab(&lab, &slic)?;
     let mut regions = Regions::new(&superpixels, &lab, &free)?;

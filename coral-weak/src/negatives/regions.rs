@@ -130,7 +130,10 @@ impl<'a> Regions<'a> {
         let Bounds { left, right, top, bottom } = bounds.fold(Bounds::NONE, Bounds::joined);
         let window = s![top..=bottom, left..=right];
         let (labels, free) = (self.superpixels.labels().slice(window), self.free.slice(window));
-        let pixels = ndarray::Zip::from(&labels).and(&free).map_collect(|label, &free| free && members.contains(label));
+        let mut is_member = vec![false; self.cells.len()];
+        members.iter().for_each(|&member| is_member[member as usize] = true);
+        let inside = |&label: &u32, &free: &bool| free && is_member[label as usize];
+        let pixels = ndarray::Zip::from(&labels).and(&free).map_collect(inside);
         let parts = RleMask::encode(&pixels).components();
         let size = self.superpixels.size();
         match parts.iter().max_by_key(|part| part.area()) {
