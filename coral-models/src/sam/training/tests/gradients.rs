@@ -18,7 +18,7 @@ use crate::sam::training::prompts::PromptRound;
 use crate::sam::training::rollout::{RoundInput, Scene, Tried, Wanted};
 use crate::sam::training::targets::LowResFrame;
 use crate::train::Settings;
-use crate::{Checkpoint, Parameters};
+use crate::{Checkpoint, Gradients, Parameters};
 
 const BOTH: Wanted = Wanted { masks: true, classes: true };
 
@@ -143,46 +143,55 @@ fn published_prompts(io: &Checkpoint, prompt: &str) -> Vec<Vec<Token>> {
     (0..count).map(tokens).collect()
 }
 
-#[test]
-fn gradients_are_those_of_pytorch() {
-    let (io, expected) = (golden("coralscop_tiny/io"), golden("coralscop_tiny_gradients/io"));
-    let checkpoint = golden("coralscop_tiny/weights");
-    let case = |name: &str| {
-        let path = format!("{}/tests/golden/{name}/case.json", env!("CARGO_MANIFEST_DIR"));
-        serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap()["config"].clone()
-    };
-    let about = case("coralscop_tiny");
-    let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
-    let config =
-        SamConfig { decoder_heads: number(&about["dec_heads"]), ..SamConfig::from_checkpoint(&checkpoint).unwrap() };
-    let config = match config.encoder.clone() {
-        EncoderConfig::Vit(vit) => {
-            let global_layers = about["glob"].as_array().unwrap().iter().map(number).collect();
-            let vit = VitConfig { window: number(&about["window"]), global_layers, ..vit };
-            SamConfig { encoder: EncoderConfig::Vit(vit), ..config }
-        }
-        other => panic!("{other:?}"),
-    };
+/// What a case says of its network and its prompts.
+fn about(case: &str) -> serde_json::Value {
+    let path = format!("{}/tests/golden/{case}/case.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap()["config"].clone()
+}
+
+fn number(value: &serde_json::Value) -> usize {
+    value.as_u64().unwrap() as usize
+}
+
+/// The network of the case in double precision.
+fn published_network() -> (Parameters, Sam) {
+    let (checkpoint, about) = (golden("coralscop_tiny/weights"), about("coralscop_tiny"));
+    let config = SamConfig::from_checkpoint(&checkpoint).unwrap();
+    let EncoderConfig::Vit(vit) = config.encoder.clone() else { panic!("{:?}", config.encoder) };
+    let global_layers = about["glob"].as_array().unwrap().iter().map(number).collect();
+    let vit = VitConfig { window: number(&about["window"]), global_layers, ..vit };
+    let decoder_heads = number(&about["dec_heads"]);
+    let config = SamConfig { encoder: EncoderConfig::Vit(vit), decoder_heads, ..config };
     let build = |vb: candle_nn::VarBuilder<'_>| Sam::build(config.clone(), &vb);
     let (parameters, _) = Parameters::load(&checkpoint, &CPU, &[], build).unwrap();
     let (mut parameters, _) = parameters.converted(DType::F64, build).unwrap();
     parameters.freeze(|name| !SamPart::Whole.contains(name));
     let sam = parameters.build(build).unwrap();
+    (parameters, sam)
+}
 
-    let pixels = io.tensor("image_u8", &CPU).unwrap();
-    let (rows, columns, _) = pixels.dims3().unwrap();
-    let levels = stored(&io, "image_u8").into_iter().map(|level| level as u8).collect();
-    let image = RgbImage::from_raw(columns as u32, rows as u32, levels).unwrap();
-    let (pixels, input) = resize_and_pad(&image, config.image_size as u32, &CPU).unwrap();
+/// The photograph of the case, before it is resized.
+fn published_image(io: &Checkpoint) -> RgbImage {
+    let (rows, columns, _) = io.tensor("image_u8", &CPU).unwrap().dims3().unwrap();
+    let levels = stored(io, "image_u8").into_iter().map(|level| level as u8).collect();
+    RgbImage::from_raw(columns as u32, rows as u32, levels).unwrap()
+}
+
+#[test]
+fn gradients_are_those_of_pytorch() {
+    let (io, expected) = (golden("coralscop_tiny/io"), golden("coralscop_tiny_gradients/io"));
+    let (parameters, sam) = published_network();
+    let (image, side) = (published_image(&io), sam.config().image_size);
+    let (pixels, input) = resize_and_pad(&image, side as u32, &CPU).unwrap();
     let features = sam.encode(&pixels.to_dtype(DType::F64).unwrap()).unwrap();
-    let low_res = 4 * config.image_size / config.token_pixels();
-    let frame = LowResFrame::new(Size::of(&image), config.image_size as u32, low_res as u32).unwrap();
+    let low_res = 4 * side / sam.config().token_pixels();
+    let frame = LowResFrame::new(Size::of(&image), side as u32, low_res as u32).unwrap();
 
     let mut backward = Backward::new(&parameters, features).unwrap();
     let seen = backward.seen.clone();
-    let rounds = case("coralscop_tiny_gradients")["rounds"].clone();
+    let case = about("coralscop_tiny_gradients");
     let mut losses = Vec::new();
-    for (round, about) in rounds.as_object().unwrap() {
+    for (round, about) in case["rounds"].as_object().unwrap() {
         let prompt = about["prompts"].as_str().unwrap();
         let tokens = published_prompts(&io, prompt);
         let truths = expected.tensor(&format!("truths_{round}"), &CPU).unwrap().to_vec3::<f32>().unwrap();
@@ -208,21 +217,25 @@ fn gradients_are_those_of_pytorch() {
         assert!((ours / f64::from(published) - 1.0).abs() < 1e-5, "{ours}, published {published}");
     }
     let (_, gradients) = backward.finish().unwrap();
+    compare(&gradients, &expected, number(&case["samples"]));
+}
+
+/// Compares every gradient at `samples` places, and its norm.
+fn compare(gradients: &Gradients, expected: &Checkpoint, samples: usize) {
     let mut worst = BTreeMap::new();
     for name in gradients.names() {
         let ours = list(&gradients.get(name).unwrap());
-        let published = stored(&expected, &format!("grad/{name}"));
-        let step = ours.len().div_ceil(number(&case("coralscop_tiny_gradients")["samples"]));
+        let published = stored(expected, &format!("grad/{name}"));
+        let step = ours.len().div_ceil(samples);
         assert_eq!(ours.iter().step_by(step).count(), published.len(), "{name}");
         let size = ours.iter().fold(5e-3, |size: f64, value| size.max(value.abs()));
         let errors = ours.iter().step_by(step).zip(&published).map(|(a, &b)| (a - f64::from(b)).abs() / size);
         let norm = ours.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let norm = (norm - f64::from(stored(&expected, &format!("norm/{name}"))[0])).abs() / (size + norm);
+        let norm = (norm - f64::from(stored(expected, &format!("norm/{name}"))[0])).abs() / (size + norm);
         worst.insert(name, errors.fold(norm, f64::max));
     }
     let published = expected.names().filter(|name| name.starts_with("grad/")).count();
     assert_eq!(worst.len(), published);
     let (name, error) = worst.iter().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
-    println!("largest error {error:.1e} of the largest value, of {name}");
     assert!(*error < 1e-4, "{name}: {error}");
 }

@@ -218,7 +218,8 @@ fn settings_that_cannot_work_are_named() {
         change(&mut config);
         text(config)
     };
-    let mobile = |c: &mut SamTrainerConfig| c.network = SamConfig { semantic: c.network.semantic, ..SamConfig::mobile_sam() };
+    let mobile =
+        |c: &mut SamTrainerConfig| c.network = SamConfig { semantic: c.network.semantic, ..SamConfig::mobile_sam() };
     assert!(with(&mobile).contains("`training.part`: the image encoder of MobileSAM"));
     assert!(with(&|c| c.background = 9).contains("`background`: 9 is none"));
     assert!(with(&|c| c.classes = genera()).contains("`network.semantic.classes`: expected 5"));
