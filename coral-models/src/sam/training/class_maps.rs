@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use coral_core::{ClassId, Dataset, Error, Progress, Result, SeededRng, UNLABELED};
 
 use super::config::SamPart;
@@ -45,10 +45,10 @@ impl ClassMaps {
         Ok(())
     }
 
-    /// Some of the rows, N×width.
-    fn rows(&self, which: &[usize], like: &Tensor) -> Result<Tensor> {
+    /// Some of the rows, 1×N×width.
+    fn rows(&self, which: &[usize], device: &Device) -> Result<Tensor> {
         let values = which.iter().flat_map(|row| &self.values[row * self.width..(row + 1) * self.width]);
-        Tensor::from_vec(values.copied().collect(), (1, which.len(), self.width), like.device()).map_err(Error::model)
+        Tensor::from_vec(values.copied().collect(), (1, which.len(), self.width), device).map_err(Error::model)
     }
 }
 
@@ -97,11 +97,11 @@ impl SamTrainer {
         self.expect_head_alone()?;
         let batches = batch_indices(maps.len(), batch, seed, false)?;
         self.trained.start_epoch()?;
-        let mut parts = PartSums::default();
+        let (device, mut parts) = (self.device(), PartSums::default());
         for batch in batches {
             let classes: Vec<ClassId> = batch.iter().map(|&row| maps.classes[row]).collect();
-            let like = Tensor::zeros(0, candle_core::DType::F32, &self.device()).map_err(Error::model)?;
-            let logits = self.trained.network.classify_maps(&maps.rows(&batch, &like)?).map_err(Error::model)?;
+            let rows = maps.rows(&batch, &device)?;
+            let logits = self.trained.network.classify_maps(&rows).map_err(Error::model)?;
             let Some(logits) = logits else { continue };
             let logits = logits.squeeze(0).map_err(Error::model)?;
             let loss = &self.config().training.loss;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::sam::training::EmbeddedImages;
 use crate::sam::training::backward::may_rest;
-use crate::{Checkpoint, Embedding, Sam};
+use crate::{Augmentation, Checkpoint, Embedding, Sam};
 use coral_core::NoProgress;
 
 #[test]
@@ -130,4 +130,102 @@ fn a_saved_network_is_one_to_predict_with() {
     };
     assert_eq!(masks(crate::Predictor::new(sam)), masks(trained.predictor().unwrap()));
     assert!(Checkpoint::open(&path).unwrap().metadata().contains_key("coral_sam"));
+}
+
+/// The reef with other masks.
+struct Changed<F>(usize, F);
+
+impl<F: Fn(&mut AnnotatedImage) + Send + Sync> Dataset for Changed<F> {
+    type Item = AnnotatedImage;
+
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn get(&self, index: usize) -> Result<AnnotatedImage> {
+        let mut image = Reef(self.0).get(index)?;
+        self.1(&mut image);
+        Ok(image)
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        Reef(self.0).name(index)
+    }
+}
+
+#[test]
+fn masks_count_as_configured() {
+    let run = |config: SamTrainerConfig, images: &dyn Dataset<Item = AnnotatedImage>| {
+        SamTrainer::new(config, 3, &CPU).unwrap().fit_epoch(images, 1, &NoProgress)
+    };
+    let nameless = Changed(2, |image: &mut AnnotatedImage| image.masks.iter_mut().for_each(|mask| mask.class = None));
+    let epoch = run(config(SamPart::Whole), &nameless).unwrap();
+    assert!(epoch.semantic.is_none() && epoch.dice.is_some() && epoch.training.samples == 6);
+    // Negatives teach the class alone.
+    let mut negative = config(SamPart::Whole);
+    negative.training.loss.background_masks = false;
+    let negatives = Changed(1, |image: &mut AnnotatedImage| image.masks.retain(|mask| mask.class == Some(0)));
+    let epoch = run(negative, &negatives).unwrap();
+    assert!(epoch.semantic.is_some() && epoch.dice.is_none() && epoch.training.samples == 1);
+    let mut few = config(SamPart::Decoder);
+    few.training.masks_per_image = 2;
+    assert_eq!(run(few, &Reef(3)).unwrap().training.samples, 6);
+    // What is too small to be seen is counted and left out, as are photographs without a mask.
+    let dust = Changed(2, |image: &mut AnnotatedImage| {
+        let size = Size::of(&image.image);
+        image.masks[0].mask = RleMask::from_fn(size, |x, y| x == 3 && y == 3);
+        image.masks[1].mask = RleMask::empty(size);
+    });
+    let epoch = run(config(SamPart::Decoder), &dust).unwrap();
+    assert_eq!((epoch.training.samples, epoch.vanished_masks, epoch.images), (2, 4, 2));
+    let none = Changed(2, |image: &mut AnnotatedImage| image.masks.clear());
+    assert!(run(config(SamPart::Decoder), &none).unwrap_err().to_string().contains("without steps"));
+}
+
+#[test]
+fn masks_that_do_not_fit_are_named() {
+    let text = |images: &dyn Dataset<Item = AnnotatedImage>| {
+        trainer(SamPart::Decoder).fit_epoch(images, 1, &NoProgress).unwrap_err().to_string()
+    };
+    let unknown = Changed(1, |image: &mut AnnotatedImage| image.masks[1].class = Some(7));
+    assert_eq!(text(&unknown), "invalid input `masks[1] of reef-0`: its class 7 is none of the classes");
+    let other = Changed(1, |image: &mut AnnotatedImage| {
+        image.masks[0].mask = RleMask::empty(Size { width: 3, height: 3 });
+    });
+    assert!(text(&other).contains("masks[0] of reef-0"), "{}", text(&other));
+}
+
+#[test]
+fn photographs_are_augmented_with_their_masks() {
+    let flips = Augmentation { horizontal_flip: 1.0, vertical_flip: 1.0, ..Augmentation::default() };
+    let sample = Reef(1).get(0).unwrap();
+    let turned = flips.apply_annotated(&sample, 1).unwrap();
+    assert_eq!(turned.masks.len(), 3);
+    for (before, after) in sample.masks.iter().zip(&turned.masks) {
+        let Size { width, height } = before.mask.size();
+        let expected = RleMask::from_fn(before.mask.size(), |x, y| before.mask.contains(width - 1 - x, height - 1 - y));
+        assert_eq!((&after.mask, after.class), (&expected, before.class));
+    }
+    assert_eq!(flips.apply_annotated(&turned, 1).unwrap(), sample);
+    let mut config = config(SamPart::Decoder);
+    config.training.augmentation = Some(Augmentation { horizontal_flip: 0.5, ..Augmentation::default() });
+    let mut trainer = SamTrainer::new(config, 3, &CPU).unwrap();
+    trainer.fit_epoch(&Reef(2), 1, &NoProgress).unwrap();
+    assert!(EmbeddedImages::new(&trainer, &Reef(1), None, &NoProgress).unwrap_err().to_string().contains("augment"));
+}
+
+#[test]
+fn blocks_near_the_image_learn_slower() {
+    let config = config(SamPart::Whole);
+    let expected = [
+        ("image_encoder.pos_embed", 3),
+        ("image_encoder.patch_embed.proj.weight", 3),
+        ("image_encoder.blocks.0.mlp.lin1.weight", 2),
+        ("image_encoder.blocks.1.norm1.bias", 1),
+        ("image_encoder.neck.0.weight", 0),
+        ("mask_decoder.iou_token.weight", 0),
+    ];
+    for (name, steps) in expected {
+        assert_eq!(config.rate_scale(name), 0.8f64.powi(steps), "{name}");
+    }
 }

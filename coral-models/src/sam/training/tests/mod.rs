@@ -1,4 +1,6 @@
 mod epochs;
+mod gradients;
+mod heads;
 
 use candle_core::Device;
 use coral_core::image::{Rgb, RgbImage};
