@@ -4,8 +4,8 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use coral_core::ndarray::Array2;
 use coral_core::{Dataset, Error, PointPrompt, Progress, Prompt, Result};
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::adapter::{ADAPTER, TextSam};
 use super::config::TextPrompterConfig;

@@ -130,7 +130,7 @@ fn iou(ours: &Array2<bool>, truth: &RleMask) -> f64 {
 fn sentences_are_followed_and_what_is_absent_is_empty() {
     let mut prompter = prompter(config());
     let images = images(&prompter);
-    train(&mut prompter, &images, 0..150);
+    train(&mut prompter, &images, 0..400);
     let sentences = sentences();
     for image in 0..2 {
         let InstructedImage { embedding, pairs } = images.get(image).unwrap();
@@ -230,7 +230,7 @@ fn bad_input_is_named() {
     let small = RleMask::from_fn(Size { width: 3, height: 2 }, |_, _| true);
     assert!(refuse(SentencePair { mask: small, ..pair(LEFT, None) }).contains("30x20"));
     let error = prompter.predict(&embedding, &[1.0; 4], &[]).unwrap_err().to_string();
-    assert!(error.contains("expected 3 values"), "{error}");
+    assert!(error.contains("3 values, got 4"), "{error}");
     let outside = PointPrompt { x: 31.0, y: 3.0, foreground: true };
     assert!(prompter.predict(&embedding, &[1.0; 3], &[outside]).unwrap_err().to_string().contains("outside"));
     let three = SamConfig { semantic: None, ..network() };
