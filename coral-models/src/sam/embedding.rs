@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use coral_core::{Error, FeatureMap, Prompt, Result, Size, write_atomically};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use super::config::SamConfig;
 use super::preprocess::longest_side_size;
 use super::prompt_encoder::Token;
 use super::prompt_tokens::tokens;
@@ -30,6 +31,16 @@ const FORMAT: &str = "coral-sam-embedding-1";
 impl Embedding {
     pub(crate) fn new(features: Tensor, original_size: Size, input_size: Size, image_size: u32) -> Self {
         Self { features, original_size, input_size, image_size }
+    }
+
+    /// Checks that it is of a network of this shape, and gives the size of that network's low-resolution masks.
+    pub(crate) fn expect_of(&self, config: &SamConfig, what: &str) -> Result<Size> {
+        let side = config.image_size / config.token_pixels();
+        let expected = [1, side, side, config.dim];
+        if self.features.dims() != expected || self.image_size as usize != config.image_size {
+            return Err(Error::shape(what, format!("{expected:?}"), format!("{:?}", self.features.dims())));
+        }
+        Ok(Size { width: 4 * side as u32, height: 4 * side as u32 })
     }
 
     /// The size of the image as it was given, in pixels.

@@ -201,14 +201,7 @@ impl Predictor {
 
     /// The size of the low-resolution masks, when the embedding is one of this network.
     pub(super) fn check_embedding(&self, embedding: &Embedding) -> Result<Size> {
-        let config = self.sam.config();
-        let side = config.image_size / config.token_pixels();
-        let expected = [1, side, side, config.dim];
-        if embedding.features().dims() != expected || embedding.image_size() as usize != config.image_size {
-            let actual = embedding.features().dims();
-            return Err(Error::shape("embedding", format!("{expected:?}"), format!("{actual:?}")));
-        }
-        Ok(Size { width: 4 * side as u32, height: 4 * side as u32 })
+        embedding.expect_of(self.sam.config(), "embedding")
     }
 
     fn score(&self, upsampler: &MaskUpsampler, embedding: &Embedding, decoded: DecodedMask) -> Result<ScoredMask> {

@@ -14,7 +14,7 @@ use super::sentences::SentenceEmbeddings;
 use crate::sam::mask_decoder::MaskChoice;
 use crate::sam::model::{PromptBatch, ignored};
 use crate::sam::prompt_tokens::{check_prompt, tokens};
-use crate::sam::training::{Backward, EpochSums, RoundInput, SEMANTIC, SamEpoch, Scene, Shares, Wanted};
+use crate::sam::training::{Backward, EpochSums, RoundInput, SamEpoch, Scene, Shares, Wanted, fresh_semantics};
 use crate::train::{STATE_PREFIXES, Settings, Trained, Trainer};
 use crate::{BatchPlan, Checkpoint, Embedding, Fresh, Parameters, Predictor, epoch_order, for_each_batch};
 
@@ -57,14 +57,8 @@ impl TextPrompter {
     /// # Errors
     /// [`Error::Weights`] when the checkpoint is of another network; [`Error::InvalidParameter`] as for [`new`](Self::new).
     pub fn fine_tune(config: TextPrompterConfig, checkpoint: &Checkpoint, seed: u64, device: &Device) -> Result<Self> {
-        const LAST: &str = "mask_decoder.cate_prediction_head.layers.2.";
         let checkpoint = checkpoint.clone().with_original_sam_names()?;
-        let classes = checkpoint.shape(&format!("{LAST}weight")).and_then(|shape| shape.first().copied());
-        let mut prefixes = match classes {
-            None => vec![SEMANTIC],
-            Some(2) => vec![],
-            Some(_) => vec![LAST],
-        };
+        let mut prefixes: Vec<&str> = fresh_semantics(&checkpoint, Some(2)).into_iter().collect();
         if !checkpoint.names().any(|name| name.starts_with(ADAPTER)) {
             prefixes.push(ADAPTER);
         }

@@ -1,4 +1,4 @@
-use coral_core::{Dataset, Error, PointPrompt, Result, RleMask, SeededRng, SentencePair, Size};
+use coral_core::{Dataset, PointPrompt, Result, RleMask, SeededRng, SentencePair, Size};
 
 use super::config::TextPrompterConfig;
 use super::sentences::SentenceEmbeddings;
@@ -54,14 +54,9 @@ impl TextSample {
     ) -> Result<Self> {
         let InstructedImage { embedding, pairs } = images.get(index)?;
         let name = images.name(index)?;
-        let side = config.network.image_size / config.network.token_pixels();
-        let expected = [1, side, side, config.network.dim];
-        if embedding.features().dims() != expected || embedding.image_size() as usize != config.network.image_size {
-            let actual = format!("{:?}", embedding.features().dims());
-            return Err(Error::shape(format!("embedding of {name}"), format!("{expected:?}"), actual));
-        }
+        let low_res = embedding.expect_of(&config.network, &format!("embedding of {name}"))?;
         let size = embedding.original_size();
-        let frame = LowResFrame::new(size, config.network.image_size as u32, 4 * side as u32)?;
+        let frame = LowResFrame::new(size, config.network.image_size as u32, low_res.width)?;
         let (mut random, mut vanished) = (SeededRng::new(seed), 0);
         let (mut bare, mut pointed) = (Vec::new(), Vec::new());
         for (number, pair) in pairs.iter().enumerate() {

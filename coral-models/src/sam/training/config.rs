@@ -27,7 +27,18 @@ pub enum SamPart {
 /// How the names of the prompt encoder's random frequencies begin, which are drawn once and never trained.
 const FREQUENCIES: &str = "prompt_encoder.pe_layer.";
 pub(super) const ENCODER: &str = "image_encoder.";
-pub(in crate::sam) const SEMANTIC: &str = "mask_decoder.cate_";
+pub(super) const SEMANTIC: &str = "mask_decoder.cate_";
+const LAST_LAYER: &str = "mask_decoder.cate_prediction_head.layers.2.";
+
+/// How the names begin of what a checkpoint lacks of a semantic branch for so many classes: all of it, its last layer, nothing.
+pub(in crate::sam) fn fresh_semantics(checkpoint: &Checkpoint, classes: Option<usize>) -> Option<&'static str> {
+    let theirs = checkpoint.shape(&format!("{LAST_LAYER}weight")).and_then(|shape| shape.first().copied());
+    match (classes?, theirs) {
+        (_, None) => Some(SEMANTIC),
+        (ours, Some(theirs)) => (ours != theirs).then_some(LAST_LAYER),
+    }
+}
+
 const CLASS_HEAD: &str = "mask_decoder.cate_prediction_head.";
 
 impl SamPart {

@@ -16,7 +16,7 @@ mod tuned_head;
 
 pub(super) use backward::Backward;
 pub use class_maps::ClassMaps;
-pub(super) use config::SEMANTIC;
+pub(super) use config::fresh_semantics;
 pub use config::{SamFitConfig, SamPart, SamTrainerConfig};
 pub use embedded::{EmbeddedImage, EmbeddedImages};
 pub use loss::SamLoss;

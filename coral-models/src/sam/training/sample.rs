@@ -68,12 +68,7 @@ impl Sample {
     ) -> Result<Self> {
         let EmbeddedImage { embedding, masks } = images.get(index)?;
         let name = images.name(index)?;
-        let side = config.network.image_size / config.network.token_pixels();
-        let expected = [1, side, side, config.network.dim];
-        if embedding.features().dims() != expected || embedding.image_size() as usize != config.network.image_size {
-            let actual = format!("{:?}", embedding.features().dims());
-            return Err(Error::shape(format!("embedding of {name}"), format!("{expected:?}"), actual));
-        }
+        embedding.expect_of(&config.network, &format!("embedding of {name}"))?;
         let features = embedding.features().to_device(device).map_err(Error::model)?;
         Self::new(config, Source::Features(features), &masks, (&name, embedding.original_size(), seed))
     }

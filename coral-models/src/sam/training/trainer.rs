@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::backward::Backward;
-use super::config::{SEMANTIC, SamPart, SamTrainerConfig};
+use super::config::{SEMANTIC, SamPart, SamTrainerConfig, fresh_semantics};
 use super::embedded::EmbeddedImage;
 use super::loss::PartSums;
 use super::rollout::{Scene, Wanted};
@@ -94,17 +94,11 @@ impl SamTrainer {
     /// [`Error::Weights`] when the checkpoint is of another network; [`Error::InvalidParameter`] as for [`new`](Self::new), and
     /// when only the class head is to be trained of a branch that the checkpoint lacks.
     pub fn fine_tune(config: SamTrainerConfig, checkpoint: &Checkpoint, seed: u64, device: &Device) -> Result<Self> {
-        const LAST: &str = "mask_decoder.cate_prediction_head.layers.2.";
         let checkpoint = checkpoint.clone().with_original_sam_names()?;
-        let theirs = checkpoint.shape(&format!("{LAST}weight")).and_then(|shape| shape.first().copied());
         Self::of(config, |config| {
             let ours = config.network.semantic.as_ref().map(|semantic| semantic.classes);
-            let prefixes: &[&str] = match (ours, theirs) {
-                (Some(_), None) => &[SEMANTIC],
-                (Some(ours), Some(theirs)) if ours != theirs => &[LAST],
-                _ => &[],
-            };
-            if theirs.is_none() && config.training.part == SamPart::ClassHead {
+            let fresh = fresh_semantics(&checkpoint, ours);
+            if fresh == Some(SEMANTIC) && config.training.part == SamPart::ClassHead {
                 let reason = "the checkpoint has no semantic branch, and a class head alone cannot learn on what was drawn; \
                               expected `semantic_branch` or more";
                 return Err(Error::parameter("training.part", reason));
@@ -114,7 +108,7 @@ impl SamTrainer {
             if ours.is_none() {
                 ignore.push(SEMANTIC);
             }
-            let fresh = Fresh { prefixes, seed, ignore: &ignore };
+            let fresh = Fresh { prefixes: fresh.as_slice(), seed, ignore: &ignore };
             Parameters::load_partly(&checkpoint, device, fresh, |vb| config.build(&vb))
         })
     }
