@@ -3,6 +3,7 @@ use std::cell::Cell;
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
+use super::real::Real;
 use super::{Values, fusible};
 
 /// Whether a tensor's values can be changed by [`change`].
@@ -41,15 +42,18 @@ pub(crate) fn add_residual(x: &Tensor, y: Tensor) -> Result<Tensor> {
     }
     let x = Values::of(x)?;
     change(&y, |values| {
-        let parts = values.par_chunks_mut(RESIDUAL_GRAIN).zip(x.par_chunks(RESIDUAL_GRAIN));
-        parts.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
+        add_to(values, &x);
         Ok(())
     })?;
     Ok(y)
 }
 
-/// Values of a task: what a core adds in some microseconds.
-const RESIDUAL_GRAIN: usize = 64 * 1024;
+/// Adds values to as many others.
+pub(super) fn add_to<T: Real>(sums: &mut [T], values: &[T]) {
+    const GRAIN: usize = 16 * 1024;
+    let parts = sums.par_chunks_mut(GRAIN).zip(values.par_chunks(GRAIN));
+    parts.for_each(|(sums, values)| sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value));
+}
 
 fn share_memory(x: &Tensor, y: &Tensor) -> Result<bool> {
     let (x, y) = (Values::of(x)?, Values::of(y)?);

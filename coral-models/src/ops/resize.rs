@@ -1,8 +1,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use coral_core::{Error, Size};
-use rayon::prelude::*;
 
-use super::real::{Real, is_native, real_values};
+use super::in_place::add_to;
+use super::real::{is_native, real_values};
 use super::resample::matrix;
 use crate::Interpolation;
 use crate::resize::PlaneMap;
@@ -140,16 +140,10 @@ impl CustomOp2 for AddResized {
         x: &CpuStorage,
         x_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        fn add<T: Real>(sums: &mut [T], planes: &CpuStorage, layout: &Layout) -> Result<()> {
-            const GRAIN: usize = 16 * 1024;
-            let parts = sums.par_chunks_mut(GRAIN).zip(real_values::<T>(planes, layout)?.par_chunks(GRAIN));
-            parts.for_each(|(sums, planes)| sums.iter_mut().zip(planes).for_each(|(sum, &value)| *sum += value));
-            Ok(())
-        }
         let (mut sums, shape) = self.0.cpu_fwd(x, x_layout)?;
         match &mut sums {
-            CpuStorage::F64(sums) => add(sums, planes, planes_layout)?,
-            CpuStorage::F32(sums) => add(sums, planes, planes_layout)?,
+            CpuStorage::F64(sums) => add_to(sums, real_values(planes, planes_layout)?),
+            CpuStorage::F32(sums) => add_to(sums, real_values(planes, planes_layout)?),
             _ => candle_core::bail!("an operation needs f32 or f64"),
         }
         Ok((sums, shape))
