@@ -6,7 +6,7 @@ use coral_core::{Error, FeatureMap, Prompt, Result, Size, write_atomically};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::config::SamConfig;
-use super::preprocess::longest_side_size;
+use super::preprocess::{MaskUpsampler, longest_side_size};
 use super::prompt_encoder::Token;
 use super::prompt_tokens::tokens;
 
@@ -61,6 +61,11 @@ impl Embedding {
     /// The features, 1×h×w×C; the padding takes part.
     pub fn features(&self) -> &Tensor {
         &self.features
+    }
+
+    /// What brings masks of such a low resolution to the size of the image.
+    pub(crate) fn upsampler(&self, low_res: Size) -> Result<MaskUpsampler> {
+        MaskUpsampler::new(low_res, self.image_size, self.input_size, self.original_size)
     }
 
     /// The tokens of a prompt on this image.

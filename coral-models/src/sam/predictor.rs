@@ -196,11 +196,11 @@ impl Predictor {
     /// What brings low-resolution logits to the size of the embedded image.
     pub(crate) fn upsampler(&self, embedding: &Embedding) -> Result<MaskUpsampler> {
         let low_res = self.check_embedding(embedding)?;
-        MaskUpsampler::new(low_res, embedding.image_size(), embedding.input_size(), embedding.original_size())
+        embedding.upsampler(low_res)
     }
 
     /// The size of the low-resolution masks, when the embedding is one of this network.
-    pub(super) fn check_embedding(&self, embedding: &Embedding) -> Result<Size> {
+    fn check_embedding(&self, embedding: &Embedding) -> Result<Size> {
         embedding.expect_of(self.sam.config(), "embedding")
     }
 

@@ -13,7 +13,7 @@ use super::sample::{InstructedImage, PairBatch, TextSample};
 use super::sentences::SentenceEmbeddings;
 use crate::sam::mask_decoder::MaskChoice;
 use crate::sam::model::{PromptBatch, ignored};
-use crate::sam::prompt_tokens::{check_prompt, tokens};
+use crate::sam::prompt_tokens::check_prompt;
 use crate::sam::training::{Backward, EpochSums, RoundInput, SamEpoch, Scene, Shares, Wanted, fresh_semantics};
 use crate::train::{STATE_PREFIXES, Settings, Trained, Trainer};
 use crate::{BatchPlan, Checkpoint, Embedding, Fresh, Parameters, Predictor, epoch_order, for_each_batch};
@@ -210,13 +210,12 @@ impl TextPrompter {
     /// outside of the image; [`Error::Model`] when the tensor library fails.
     pub fn predict(&self, embedding: &Embedding, sentence: &[f32], points: &[PointPrompt]) -> Result<TextAnswer> {
         let (network, config) = (self.trained.inference()?, &self.trained.config);
-        let predictor = Predictor::new(network.sam.clone());
-        let (low_res, upsampler) = (predictor.check_embedding(embedding)?, predictor.upsampler(embedding)?);
+        let low_res = embedding.expect_of(&config.network, "embedding")?;
         let prompt = Prompt { points: points.to_vec(), ..Prompt::default() };
         if !points.is_empty() {
             check_prompt(&prompt, 0, embedding.original_size(), low_res)?;
         }
-        let tokens = [tokens(&prompt, embedding.original_size(), embedding.input_size())];
+        let tokens = [embedding.tokens(&prompt)];
         let extra = text_tokens(&network, sentence, 1, config)?;
         let batch = PromptBatch { tokens: &tokens, masks: None, extra: Some(&extra) };
         let answer = || -> candle_core::Result<_> {
@@ -234,7 +233,8 @@ impl TextPrompter {
         let shape = embedding.original_size().shape();
         let mask = match presence >= config.presence_threshold {
             true => {
-                let inside = upsampler.upsample(&plane)?.into_iter().map(|logit| logit > 0.0).collect();
+                let inside =
+                    embedding.upsampler(low_res)?.upsample(&plane)?.into_iter().map(|logit| logit > 0.0).collect();
                 Array2::from_shape_vec(shape, inside).map_err(Error::model)?
             }
             false => Array2::from_elem(shape, false),
