@@ -4,40 +4,18 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use coral_core::SeededRng;
 
-use super::config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
+use super::config::{SamConfig, SemanticConfig};
 use super::mask_decoder::MaskChoice;
 use super::model::{PromptBatch, Sam};
 use super::prompt_encoder::{PointKind, Token};
+use super::testing;
 use crate::gradient_check::assert_variable_gradients;
 
 const CPU: Device = Device::Cpu;
 
-/// A position table and class head of other sizes than the images', windows that need padding.
+/// A position table and class head of other sizes than the images'.
 fn tiny() -> SamConfig {
-    let vit = VitConfig {
-        patch: 4,
-        dim: 12,
-        depth: 2,
-        heads: 2,
-        mlp_dim: 10,
-        window: 3,
-        global_layers: vec![1],
-        grid: [3, 5],
-    };
-    SamConfig {
-        encoder: EncoderConfig::Vit(vit),
-        image_size: 20,
-        dim: 16,
-        mask_prompt_channels: 8,
-        decoder_depth: 2,
-        decoder_heads: 2,
-        decoder_mlp_dim: 12,
-        attention_downsample_rate: 2,
-        mask_tokens: 3,
-        iou_hidden: 8,
-        iou_depth: 3,
-        semantic: Some(SemanticConfig { classes: 3, tokens: 9, feature_dim: 7 }),
-    }
+    testing::tiny([3, 5], 3, Some(SemanticConfig { classes: 3, tokens: 9, feature_dim: 7 }))
 }
 
 fn random(shape: &[usize], seed: u64, dtype: DType) -> Tensor {

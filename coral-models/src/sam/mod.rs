@@ -12,6 +12,8 @@ mod prompt_encoder;
 mod prompt_tokens;
 mod semantic_branch;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod text;
 mod tiny_vit;

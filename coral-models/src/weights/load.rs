@@ -101,10 +101,7 @@ impl Requests {
         }
         match (self.unreadable, self.not_finite) {
             (Some(error), _) => Err(error),
-            (None, Some(name)) => {
-                let reason = format!("tensor `{name}` holds NaN or infinite weights; expected finite numbers");
-                Err(Error::format(checkpoint.path(), None, reason))
-            }
+            (None, Some(name)) => Err(Error::format(checkpoint.path(), None, not_finite(&name))),
             (None, None) => Ok(()),
         }
     }
@@ -174,6 +171,16 @@ impl SimpleBackend for Reader<'_> {
     fn contains_tensor(&self, name: &str) -> bool {
         self.checkpoint.contains(name)
     }
+}
+
+/// What is wrong with a file that holds such a tensor.
+fn not_finite(name: &str) -> String {
+    format!("tensor `{name}` holds NaN or infinite weights; expected finite numbers")
+}
+
+/// Checks the values of a tensor on the CPU; the error is a reason.
+pub(crate) fn expect_finite(tensor: &Tensor, name: &str) -> std::result::Result<(), String> {
+    if is_finite(tensor) { Ok(()) } else { Err(not_finite(name)) }
 }
 
 fn is_finite(tensor: &Tensor) -> bool {

@@ -6,7 +6,8 @@ use coral_core::ndarray::Array2;
 use coral_core::{Dataset, Error, NoProgress, PointPrompt, Result, RleMask, SentencePair, Size, TextEncoder};
 
 use super::*;
-use crate::sam::config::{EncoderConfig, SamConfig, VitConfig};
+use crate::sam::config::SamConfig;
+use crate::sam::testing;
 use crate::{Checkpoint, OptimizerConfig, SamTrainer, SamTrainerConfig, TrainerConfig};
 
 const SIZE: Size = Size { width: 30, height: 20 };
@@ -43,31 +44,9 @@ impl TextEncoder for OneHot {
     }
 }
 
+/// For images of 32 pixels, which are 8×8 tokens.
 fn network() -> SamConfig {
-    let vit = VitConfig {
-        patch: 4,
-        dim: 16,
-        depth: 1,
-        heads: 2,
-        mlp_dim: 16,
-        window: 3,
-        global_layers: vec![0],
-        grid: [8, 8],
-    };
-    SamConfig {
-        encoder: EncoderConfig::Vit(vit),
-        image_size: 32,
-        dim: 16,
-        mask_prompt_channels: 8,
-        decoder_depth: 2,
-        decoder_heads: 2,
-        decoder_mlp_dim: 16,
-        attention_downsample_rate: 2,
-        mask_tokens: 4,
-        iou_hidden: 8,
-        iou_depth: 2,
-        semantic: None,
-    }
+    SamConfig { image_size: 32, ..testing::tiny([8, 8], 4, None) }
 }
 
 fn config() -> TextPrompterConfig {

@@ -12,7 +12,7 @@ use crate::sam::model::PromptBatch;
 use crate::sam::prompt_tokens::tokens;
 
 /// What the class head sees of masks that were prompted for once, and their classes: as long as nothing but the head is
-/// trained, that stays the same, and an epoch takes a second.
+/// trained, that stays the same, and epochs take little.
 ///
 /// A mask takes 64 KiB for each of its prompts at the published sizes.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
 use candle_nn::VarBuilder;
-use coral_core::{ClassId, ClassSet, Error, Remapping, Result};
+use coral_core::{ClassId, ClassSet, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::loss::SamLoss;
@@ -28,6 +28,7 @@ pub enum SamPart {
 const FREQUENCIES: &str = "prompt_encoder.pe_layer.";
 pub(super) const ENCODER: &str = "image_encoder.";
 pub(super) const SEMANTIC: &str = "mask_decoder.cate_";
+const CLASS_HEAD: &str = "mask_decoder.cate_prediction_head.";
 const LAST_LAYER: &str = "mask_decoder.cate_prediction_head.layers.2.";
 
 /// How the names begin of what a checkpoint lacks of a semantic branch for so many classes: all of it, its last layer, nothing.
@@ -38,8 +39,6 @@ pub(in crate::sam) fn fresh_semantics(checkpoint: &Checkpoint, classes: Option<u
         (ours, Some(theirs)) => (ours != theirs).then_some(LAST_LAYER),
     }
 }
-
-const CLASS_HEAD: &str = "mask_decoder.cate_prediction_head.";
 
 impl SamPart {
     /// Whether the weight of this name belongs to the part.
@@ -145,12 +144,9 @@ impl SamFitConfig {
 pub struct SamTrainerConfig {
     /// The network; its semantic branch has one class for each id up to the largest of `classes`.
     pub network: SamConfig,
-    /// What masks may be; none for a network without semantic branch.
+    /// What masks may be; none for a network without semantic branch. [`ClassSet::objects_at_level`] gives those of a level of a
+    /// hierarchy.
     pub classes: ClassSet,
-    /// How many steps below its root the classes are taken ([`ClassSet::remap_to_level`]): deeper ones become their ancestor
-    /// there, and ids stay what they are. `None` takes them as they are.
-    #[serde(default)]
-    pub level: Option<usize>,
     /// The class of what is no object, which is what negatives have.
     #[serde(default)]
     pub background: ClassId,
@@ -159,14 +155,14 @@ pub struct SamTrainerConfig {
 }
 
 impl SamTrainerConfig {
-    /// A network for these classes, of which 0 is the background, at the finest level. A network without semantic branch gets
-    /// one unless there are no classes.
+    /// A network for these classes, of which 0 is the background. A network without semantic branch gets one unless there are
+    /// no classes.
     pub fn new(network: SamConfig, classes: ClassSet, training: SamFitConfig) -> Self {
         let tokens = (network.image_size / network.token_pixels().max(1)).pow(2);
         let semantic = network.semantic.unwrap_or(SemanticConfig { classes: 0, tokens, feature_dim: network.dim });
         let semantic = SemanticConfig { classes: classes.num_ids(), ..semantic };
         let semantic = (!classes.is_empty()).then_some(semantic);
-        Self { network: SamConfig { semantic, ..network }, classes, level: None, background: 0, training }
+        Self { network: SamConfig { semantic, ..network }, classes, background: 0, training }
     }
 
     /// Checks the fields.
@@ -205,11 +201,6 @@ impl SamTrainerConfig {
     pub(crate) fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let found = checkpoint.metadata().contains_key(Self::KEY);
         found.then(|| description(checkpoint, (Self::KEY, ""))).transpose()
-    }
-
-    /// From the classes of masks to those that are learned.
-    pub(crate) fn remapping(&self) -> Remapping {
-        self.classes.remap_to_level(self.level.unwrap_or(usize::MAX))
     }
 
     /// Lower rates for the blocks near the image; the neck and everything after it have the full rate.

@@ -85,7 +85,7 @@ impl Sample {
         let mut random = SeededRng::new(seed);
         let mut order: Vec<usize> = (0..masks.len()).collect();
         random.shuffle(&mut order);
-        let (remapping, mut chosen, mut vanished) = (config.remapping(), Vec::new(), 0);
+        let (mut chosen, mut vanished) = (Vec::new(), 0);
         for index in order {
             if chosen.len() == config.training.masks_per_image {
                 break;
@@ -93,7 +93,7 @@ impl Sample {
             let what = || format!("masks[{index}] of {name}");
             let InstanceMask { mask, class, .. } = &masks[index];
             size.expect(&what(), mask.size())?;
-            let known = class.map_or(UNLABELED, |class| remapping.get(class));
+            let known = class.filter(|&class| config.classes.get(class).is_some()).unwrap_or(UNLABELED);
             if class.is_some() && known == UNLABELED && config.network.semantic.is_some() {
                 let reason = format!("its class {} is none of the classes", class.unwrap_or(UNLABELED));
                 return Err(Error::input(what(), reason));

@@ -14,7 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::sam::config::SamConfig;
 use crate::sam::model::{Sam, ignored};
 use crate::train::STATE_PREFIXES;
-use crate::weights::{description, shape_text, write_described};
+use crate::weights::{description, expect_finite, shape_text, write_described};
 use crate::{Checkpoint, load};
 
 /// What a tuning has changed of a network, with the user's classes: a small file beside the large one of the weights that it
@@ -49,7 +49,6 @@ struct About {
     base: String,
     network: SamConfig,
     classes: ClassSet,
-    level: Option<usize>,
     background: ClassId,
 }
 
@@ -81,7 +80,6 @@ impl TunedHead {
             base,
             network: config.network.clone(),
             classes: config.classes.clone(),
-            level: config.level,
             background: config.background,
         };
         Ok(Self { tensors, about, path: PathBuf::from("the tuned head") })
@@ -108,11 +106,7 @@ impl TunedHead {
         let mut tensors = BTreeMap::new();
         for name in checkpoint.names() {
             let tensor = checkpoint.tensor(name, &Device::Cpu)?;
-            let sum = tensor.abs().and_then(|t| t.max_all()?.to_scalar::<f32>()).map_err(Error::model)?;
-            let total = tensor.sum_all().and_then(|t| t.to_scalar::<f32>()).map_err(Error::model)?;
-            if !sum.is_finite() || total.is_nan() {
-                return Err(wrong(format!("tensor `{name}` holds NaN or infinite weights; expected finite numbers")));
-            }
+            expect_finite(&tensor, name).map_err(&wrong)?;
             tensors.insert(name.to_owned(), tensor);
         }
         Ok(Self { tensors, about, path: checkpoint.path().to_owned() })
@@ -121,11 +115,6 @@ impl TunedHead {
     /// The user's classes with names, colours and parents, by the ids that masks get.
     pub fn classes(&self) -> &ClassSet {
         &self.about.classes
-    }
-
-    /// How many steps below its root the classes were learned; `None` for the classes as they are.
-    pub fn level(&self) -> Option<usize> {
-        self.about.level
     }
 
     /// The class of what is no object.

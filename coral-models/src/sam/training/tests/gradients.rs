@@ -7,6 +7,7 @@ use coral_core::{RleMask, SeededRng};
 
 use super::*;
 use crate::gradient_check::{assert_variable_gradients, list};
+use crate::sam::config::{EncoderConfig, VitConfig};
 use crate::sam::mask_decoder::MaskChoice;
 use crate::sam::model::Sam;
 use crate::sam::preprocess::resize_and_pad;

@@ -9,37 +9,15 @@ use coral_core::{AnnotatedImage, ClassSet, Dataset, Error, InstanceMask, Result,
 use super::config::{SamFitConfig, SamPart, SamTrainerConfig};
 use super::prompts::PromptConfig;
 use super::trainer::SamTrainer;
-use crate::sam::config::{EncoderConfig, SamConfig, SemanticConfig, VitConfig};
+use crate::sam::config::{SamConfig, SemanticConfig};
+use crate::sam::testing;
 use crate::{LoaderConfig, OptimizerConfig, TrainerConfig};
 
 const CPU: Device = Device::Cpu;
 
 /// Two blocks, 5×5 tokens, masks of 20×20 for photographs of 20 pixels.
 fn tiny(classes: usize) -> SamConfig {
-    let vit = VitConfig {
-        patch: 4,
-        dim: 12,
-        depth: 2,
-        heads: 2,
-        mlp_dim: 10,
-        window: 3,
-        global_layers: vec![1],
-        grid: [5, 5],
-    };
-    SamConfig {
-        encoder: EncoderConfig::Vit(vit),
-        image_size: 20,
-        dim: 16,
-        mask_prompt_channels: 8,
-        decoder_depth: 2,
-        decoder_heads: 2,
-        decoder_mlp_dim: 12,
-        attention_downsample_rate: 2,
-        mask_tokens: 4,
-        iou_hidden: 8,
-        iou_depth: 3,
-        semantic: Some(SemanticConfig { classes, tokens: 25, feature_dim: 7 }),
-    }
+    testing::tiny([5, 5], 4, Some(SemanticConfig { classes, tokens: 25, feature_dim: 7 }))
 }
 
 fn names() -> ClassSet {
