@@ -14,9 +14,9 @@ pub struct LabelMapMasksConfig {
     pub background_class: Option<ClassId>,
     /// Regions of fewer pixels become no masks. Default: 100.
     pub min_area: u64,
-    /// Whether all unlabelled pixels together are a last mask, without class. It keeps negatives that are drawn beside
-    /// the masks away from colonies that nobody labelled; [`RemappedMasks::without_unclassed`](crate::RemappedMasks)
-    /// drops it afterwards. Default: false.
+    /// Whether all unlabelled pixels, with those of objects that are smaller than `min_area`, are a last mask, without
+    /// class. It keeps negatives that are drawn beside the masks away from colonies that have none;
+    /// [`RemappedMasks::without_unclassed`](crate::RemappedMasks) drops it afterwards. Default: false.
     pub unlabeled: bool,
 }
 
@@ -74,16 +74,22 @@ pub fn component_masks(labels: &LabelMap, config: &LabelMapMasksConfig) -> Resul
     }
     let mut present = [false; 256];
     labels.iter().for_each(|&class| present[usize::from(class)] = true);
-    let mut masks = Vec::new();
+    let (mut masks, mut unclear) = (Vec::new(), Vec::new());
     for class in (0..UNLABELED).filter(|&class| present[usize::from(class)]) {
         let is_background = config.background.contains(&class) || config.background_class == Some(class);
         let Some(named) = (if is_background { config.background_class } else { Some(class) }) else { continue };
         let whole = RleMask::encode(&labels.mapv(|label| label == class));
-        let parts = whole.components().into_iter().filter(|part| part.area() >= config.min_area);
-        masks.extend(parts.map(|part| InstanceMask { class: Some(named), ..InstanceMask::new(part) }));
+        let parts = whole.components().into_iter();
+        let (large, small): (Vec<_>, Vec<_>) = parts.partition(|part| part.area() >= config.min_area);
+        masks.extend(large.into_iter().map(|part| InstanceMask { class: Some(named), ..InstanceMask::new(part) }));
+        if !is_background {
+            unclear.extend(small);
+        }
     }
-    if config.unlabeled && present[usize::from(UNLABELED)] {
-        masks.push(InstanceMask::new(RleMask::encode(&labels.mapv(|label| label == UNLABELED))));
+    if config.unlabeled {
+        unclear.push(RleMask::encode(&labels.mapv(|label| label == UNLABELED)));
+        let unclear = RleMask::union_of(size, &unclear)?;
+        masks.extend((!unclear.is_empty()).then(|| InstanceMask::new(unclear)));
     }
     Ok(masks)
 }
@@ -91,7 +97,8 @@ pub fn component_masks(labels: &LabelMap, config: &LabelMapMasksConfig) -> Resul
 /// Photographs with dense labels as photographs with objects: [`component_masks`] of every sample.
 ///
 /// Colonies of one class that touch are one object. Where pixels are unlabelled, nobody knows what they show:
-/// negatives are best the regions of the background classes (`background_class`), or drawn with `unlabeled` set.
+/// negatives are best the regions of the background classes (`background_class`), or drawn with `unlabeled` set, which
+/// also spares the small colonies that have no mask.
 ///
 /// # Examples
 /// ```
@@ -184,8 +191,16 @@ mod tests {
         }
         let partly = LabelMapMasksConfig { unlabeled: true, min_area: 3, ..config(&[], None) };
         let masks = component_masks(&array![[255, 0, 255]], &partly).unwrap();
-        assert_eq!(masks.iter().map(|one| (one.class, one.area())).collect::<Vec<_>>(), [(None, 2)]);
-        assert!(component_masks(&labels, &partly).unwrap().is_empty());
+        assert_eq!(masks.iter().map(|one| (one.class, one.area())).collect::<Vec<_>>(), [(None, 3)]);
+        let found = |config: LabelMapMasksConfig| -> Vec<_> {
+            let masks = component_masks(&labels, &config).unwrap();
+            masks.iter().map(|one| (one.class, one.area())).collect()
+        };
+        // What is too small for a mask may be a colony, unless it is background.
+        assert_eq!(found(partly.clone()), [(None, 6)]);
+        assert_eq!(found(LabelMapMasksConfig { background: vec![2], ..partly.clone() }), [(None, 4)]);
+        assert_eq!(found(LabelMapMasksConfig { background: vec![0, 2, 4], ..partly.clone() }), []);
+        assert_eq!(found(LabelMapMasksConfig { min_area: 0, ..partly }), [(Some(0), 2), (Some(2), 2), (Some(4), 2)]);
         assert!(component_masks(&LabelMap::default((0, 3)), &config(&[], None)).unwrap().is_empty());
     }
 

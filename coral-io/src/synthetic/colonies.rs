@@ -62,7 +62,8 @@ impl SyntheticScene {
 pub struct SyntheticColonies {
     /// The pictures.
     pub reefs: SyntheticReefDataset,
-    /// Objects of which fewer pixels are seen have no mask.
+    /// Objects of which fewer pixels are seen have no mask. Negatives and sentences that are drawn beside the masks take
+    /// such pixels for background: 1 spares them.
     pub min_area: u64,
 }
 
