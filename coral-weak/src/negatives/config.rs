@@ -21,7 +21,8 @@ pub struct NegativeConfig {
     pub max_overlap: f32,
     /// The smallest negative, as a share of the image. Above 0, at most `max_area`; default 0.0005.
     pub min_area: f32,
-    /// The largest negative, as a share of the image. At most 1; default 0.2.
+    /// The largest negative, as a share of the image. At most 1, and well above `min_area`, because negatives are made of
+    /// whole superpixels; default 0.2.
     pub max_area: f32,
     /// How much a superpixel may differ in colour from the mean of the region that it joins, in Lab units (ΔE 1976).
     /// From 0; default 12.

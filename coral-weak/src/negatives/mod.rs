@@ -98,7 +98,7 @@ pub fn negative_masks(annotated: &AnnotatedImage, config: &NegativeConfig, seed:
             break;
         }
         let area = sizes.draw(&mut rng);
-        let Some(mask) = regions.grow(start, area, config.color_tolerance)? else { continue };
+        let Some(mask) = regions.grow(start, (area, sizes.largest), config.color_tolerance)? else { continue };
         if mask.area() as f64 >= sizes.smallest {
             found.push(InstanceMask { class: Some(config.class), ..InstanceMask::new(mask) });
         }
@@ -150,6 +150,8 @@ impl Sizes {
     fn new(size: Size, positives: &[&RleMask], config: &NegativeConfig) -> Self {
         let pixels = size.pixels() as f64;
         let (smallest, largest) = (f64::from(config.min_area) * pixels, f64::from(config.max_area) * pixels);
+        // A pixel may be more than the largest share of a tiny image.
+        let largest = largest.max(1.0);
         let mut areas: Vec<f64> = positives.iter().map(|mask| (mask.area() as f64).clamp(smallest, largest)).collect();
         areas.sort_by(f64::total_cmp);
         Self { pixels, smallest, largest, areas }
@@ -167,7 +169,9 @@ impl Sizes {
     fn superpixels(&self) -> u32 {
         let usual = self.areas.get(self.areas.len() / 2).copied();
         let usual = usual.unwrap_or((self.smallest.max(1.0) * self.largest.max(1.0)).sqrt());
-        (SUPERPIXELS_PER_REGION * self.pixels / usual).round().clamp(100.0, 2000.0) as u32
+        // Many of them take long, but some have to fit into the largest region.
+        let most = (4.0 * self.pixels / self.largest).clamp(2000.0, 1e6);
+        (SUPERPIXELS_PER_REGION * self.pixels / usual).round().clamp(100.0, most) as u32
     }
 }
 

@@ -96,10 +96,11 @@ impl<'a> Regions<'a> {
     }
 
     /// The region around superpixel `start`: joined by neighbours of similar colour that are near its middle, until it
-    /// has `area` pixels, or all neighbours differ in colour by more than `tolerance`. `None` when another region has
-    /// `start` already.
-    pub(super) fn grow(&mut self, start: u32, area: f64, tolerance: f32) -> Result<Option<RleMask>> {
-        if !self.cells[start as usize].open {
+    /// has `area` pixels, or all neighbours differ in colour by more than `tolerance` or make it larger than `largest`.
+    /// `None` when another region has `start` already, or that alone is too large.
+    pub(super) fn grow(&mut self, start: u32, (area, largest): (f64, f64), tolerance: f32) -> Result<Option<RleMask>> {
+        let first = &self.cells[start as usize];
+        if !first.open || f64::from(first.free) > largest {
             return Ok(None);
         }
         let radius = (area / std::f64::consts::PI).sqrt();
@@ -114,8 +115,10 @@ impl<'a> Regions<'a> {
             edge.extend_from_slice(&cell.neighbours);
             edge.retain(|&neighbour| self.cells[neighbour as usize].open);
             let similar = edge.iter().filter_map(|&neighbour| {
-                let (color, away) = mean.distances(&self.cells[neighbour as usize]);
-                (color <= f64::from(tolerance)).then_some((color + ROUNDNESS * away / radius, neighbour))
+                let cell = &self.cells[neighbour as usize];
+                let (color, away) = mean.distances(cell);
+                let fits = color <= f64::from(tolerance) && mean.pixels + f64::from(cell.free) <= largest;
+                fits.then_some((color + ROUNDNESS * away / radius, neighbour))
             });
             // The smaller number of equals, so that the order of neighbours does not matter.
             let best = similar.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

@@ -53,6 +53,27 @@ fn negatives_are_about_as_large_as_objects() {
 }
 
 #[test]
+fn negatives_are_no_larger_than_the_largest() {
+    let size = Size { width: 200, height: 150 };
+    let bare = scene(size, &[], None);
+    for max_area in [0.002, 0.005, 0.02, 0.1, 0.3] {
+        let config = NegativeConfig {
+            min_area: max_area / 2.0,
+            max_area,
+            without_positives: 20,
+            color_tolerance: 1e3,
+            ..config()
+        };
+        let largest = f64::from(max_area) * size.pixels() as f64;
+        for seed in 0..3 {
+            let found = negative_masks(&bare, &config, seed).unwrap();
+            let most = found.iter().map(InstanceMask::area).max().unwrap_or(0);
+            assert!(most > 0 && most as f64 <= largest, "{most} of {largest}");
+        }
+    }
+}
+
+#[test]
 fn regions_end_where_the_colour_changes() {
     // The right half is a flat wall of one colour, the left half another; a region never spans both.
     let image = RgbImage::from_fn(96, 64, |x, _| Rgb(if x < 48 { [210, 200, 170] } else { [40, 60, 80] }));
