@@ -79,6 +79,7 @@ impl Sample {
         masks: &[InstanceMask],
         (name, size, seed): (&str, Size, u64),
     ) -> Result<Self> {
+        check(config, masks, (name, size))?;
         let side = config.network.image_size;
         let low_res = 4 * side / config.network.token_pixels();
         let frame = LowResFrame::new(size, side as u32, low_res as u32)?;
@@ -90,14 +91,8 @@ impl Sample {
             if chosen.len() == config.training.masks_per_image {
                 break;
             }
-            let what = || format!("masks[{index}] of {name}");
             let InstanceMask { mask, class, .. } = &masks[index];
-            size.expect(&what(), mask.size())?;
             let known = class.filter(|&class| config.classes.get(class).is_some()).unwrap_or(UNLABELED);
-            if class.is_some() && known == UNLABELED && config.network.semantic.is_some() {
-                let reason = format!("its class {} is none of the classes", class.unwrap_or(UNLABELED));
-                return Err(Error::input(what(), reason));
-            }
             let truth = frame.reduce(mask)?;
             if truth.is_empty() {
                 vanished += 1;
@@ -146,4 +141,17 @@ impl Sample {
             seeds: masks.iter().map(|mask| mask.seed.wrapping_add(1)).collect(),
         })
     }
+}
+
+/// Checks all masks of an image, not only those that are drawn: what does not fit is not to stop a long training late.
+fn check(config: &SamTrainerConfig, masks: &[InstanceMask], (name, size): (&str, Size)) -> Result<()> {
+    for (index, InstanceMask { mask, class, .. }) in masks.iter().enumerate() {
+        let what = || format!("masks[{index}] of {name}");
+        size.expect(&what(), mask.size())?;
+        let foreign = class.filter(|&class| config.classes.get(class).is_none());
+        if let Some(class) = foreign.filter(|_| config.network.semantic.is_some()) {
+            return Err(Error::input(what(), format!("its class {class} is none of the classes")));
+        }
+    }
+    Ok(())
 }

@@ -193,6 +193,14 @@ fn masks_that_do_not_fit_are_named() {
         image.masks[0].mask = RleMask::empty(Size { width: 3, height: 3 });
     });
     assert!(text(&other).contains("masks[0] of reef-0"), "{}", text(&other));
+    // Also those that are not drawn: nobody wants to hear of them after days.
+    let mut one = config(SamPart::Decoder);
+    one.training.masks_per_image = 1;
+    for seed in 0..6 {
+        let mut trainer = SamTrainer::new(one.clone(), 3, &CPU).unwrap();
+        let error = trainer.fit_epoch(&unknown, seed, &NoProgress).unwrap_err().to_string();
+        assert!(error.contains("masks[1] of reef-0"), "{error}");
+    }
 }
 
 #[test]
