@@ -21,6 +21,8 @@ pub struct ClassMaps {
     values: Vec<f32>,
     width: usize,
     classes: Vec<ClassId>,
+    /// Masks that were too small to be prompted for.
+    vanished: usize,
 }
 
 impl ClassMaps {
@@ -54,7 +56,8 @@ impl ClassMaps {
 
 impl SamTrainer {
     /// Prompts for the masks of images, `prompts` times each with a point or a box drawn from `seed`, and keeps what the class
-    /// head sees: the slow part of tuning, once. Masks without class are left out.
+    /// head sees: the slow part of tuning, once. Masks without class are left out, as are those that vanish at the resolution
+    /// of the decoder; epochs report how many these are.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] when more than the class head is to be trained, or there are corrections, which depend on
@@ -67,12 +70,13 @@ impl SamTrainer {
     ) -> Result<ClassMaps> {
         self.expect_head_alone()?;
         let (config, device, network) = (self.config(), self.device(), self.trained.inference()?);
-        let mut maps = ClassMaps { values: Vec::new(), width: 0, classes: Vec::new() };
+        let mut maps = ClassMaps { values: Vec::new(), width: 0, classes: Vec::new(), vanished: 0 };
         progress.start((images.len() * prompts) as u64, "images to prompt");
         for index in 0..images.len() {
             let mut random = SeededRng::stream(seed, index as u64);
-            for _ in 0..prompts {
+            for prompt in 0..prompts {
                 let sample = Sample::load_embedded(config, images, (index, random.bits()), &device)?;
+                maps.vanished += if prompt == 0 { sample.vanished } else { 0 };
                 let Source::Features(features) = &sample.source else { continue };
                 let [original, input] = sample.sizes;
                 for (group, truths) in sample.truths(config.training.prompts_per_batch).iter().enumerate() {
@@ -88,7 +92,8 @@ impl SamTrainer {
         Ok(maps)
     }
 
-    /// One pass over what [`class_maps`](Self::class_maps) kept, `batch` at a time, in an order drawn from `seed`.
+    /// One pass over what [`class_maps`](Self::class_maps) kept, `batch` at a time, in an order drawn from `seed`. What was kept
+    /// under other weights than those of this training, but for the head's, teaches nothing of use, and nothing tells.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] as for [`class_maps`](Self::class_maps) and for no sample a batch; [`Error::InvalidInput`]
@@ -111,7 +116,7 @@ impl SamTrainer {
             self.trained.trainer.step(&loss, batch.len())?;
         }
         let report = self.trained.trainer.finish_epoch()?;
-        Ok(EpochSums { parts, ..EpochSums::default() }.report(report))
+        Ok(EpochSums { parts, vanished: maps.vanished, ..EpochSums::default() }.report(report))
     }
 
     fn expect_head_alone(&self) -> Result<()> {

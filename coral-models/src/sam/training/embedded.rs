@@ -37,7 +37,8 @@ enum Store {
 }
 
 impl EmbeddedImages {
-    /// Encodes the photographs, or those of them that `folder` does not have yet.
+    /// Encodes the photographs, or those of them that `folder` does not have yet, with the weights that the training has now:
+    /// after [`SamTrainer::resume`], which may bring others, not before.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] when the training changes the encoder or augments photographs; [`Error::Io`] when the

@@ -1,7 +1,7 @@
 //! Tuning on a user's own classes.
 
 use super::*;
-use crate::sam::training::{EmbeddedImages, SamFitConfig, TunedHead};
+use crate::sam::training::{EmbeddedImage, EmbeddedImages, SamFitConfig, TunedHead};
 use crate::weights::write_safetensors;
 use crate::{Checkpoint, GeneratorConfig, MaskGenerator, Predictor, Sam};
 use coral_core::{ClassId, NoProgress, Remapping};
@@ -59,6 +59,25 @@ impl Dataset for Coarse {
 
     fn name(&self, index: usize) -> Result<String> {
         Reef(2).name(index)
+    }
+}
+
+/// One image.
+struct InMemory(EmbeddedImage);
+
+impl Dataset for InMemory {
+    type Item = EmbeddedImage;
+
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn get(&self, _: usize) -> Result<EmbeddedImage> {
+        Ok(self.0.clone())
+    }
+
+    fn name(&self, index: usize) -> Result<String> {
+        Ok(index.to_string())
     }
 }
 
@@ -215,6 +234,12 @@ fn what_the_class_head_sees_is_computed_once() {
         (0..40).map(|seed| fixed.fit_epoch_embedded(&images, seed, &NoProgress).unwrap().semantic.unwrap());
     let from_images = from_images.sum::<f64>() / 40.0;
     assert!((from_maps / from_images - 1.0).abs() < 0.02, "{from_maps} {from_images}");
+    // Of 20x20 masks of 40 pixels, a pixel is a quarter of one.
+    let mut dusty = images.get(0).unwrap();
+    dusty.masks[1].mask = RleMask::from_fn(dusty.masks[1].mask.size(), |x, y| (x, y) == (3, 3));
+    let maps = trainer.class_maps(&InMemory(dusty), (3, 5), &NoProgress).unwrap();
+    assert_eq!(maps.len(), 2 * 3 * 4);
+    assert_eq!(trainer.fit_epoch_on_maps(&maps, 16, 1).unwrap().vanished_masks, 1);
     let branch = SamTrainer::fine_tune(tuning(SamPart::SemanticBranch), &base, 7, &CPU).unwrap();
     assert!(branch.class_maps(&images, (1, 1), &NoProgress).unwrap_err().to_string().contains("expected `class_head`"));
 }
