@@ -36,6 +36,11 @@ impl ClassMaps {
         self.classes.is_empty()
     }
 
+    /// What the class head sees of a mask, and the mask's class, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = (&[f32], ClassId)> {
+        self.values.chunks(self.width.max(1)).zip(self.classes.iter().copied())
+    }
+
     fn extend(&mut self, maps: &Tensor, classes: &[ClassId]) -> Result<()> {
         let (_, per_prompt, width) = maps.dims3().map_err(Error::model)?;
         let rows = maps.flatten_to(1).and_then(|rows| rows.to_vec2::<f32>()).map_err(Error::model)?;
@@ -117,6 +122,25 @@ impl SamTrainer {
         }
         let report = self.trained.trainer.finish_epoch()?;
         Ok(EpochSums { parts, vanished: maps.vanished, ..EpochSums::default() }.report(report))
+    }
+
+    /// The classes that the network as it is now sees in what [`class_maps`](Self::class_maps) kept, in their order: to judge
+    /// a tuning on masks that it was not trained on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] as for [`class_maps`](Self::class_maps); [`Error::Model`] when the tensor library fails.
+    pub fn classify_maps(&self, maps: &ClassMaps) -> Result<Vec<ClassId>> {
+        self.expect_head_alone()?;
+        let (network, device) = (self.trained.inference()?, self.device());
+        let mut classes = Vec::with_capacity(maps.len());
+        let rows: Vec<usize> = (0..maps.len()).collect();
+        for rows in rows.chunks(64) {
+            let logits = network.classify_maps(&maps.rows(rows, &device)?).map_err(Error::model)?;
+            let Some(logits) = logits else { continue };
+            let best = logits.argmax(2).and_then(|best| best.flatten_all()?.to_vec1::<u32>()).map_err(Error::model)?;
+            classes.extend(best.into_iter().map(|class| class as ClassId));
+        }
+        Ok(classes)
     }
 
     fn expect_head_alone(&self) -> Result<()> {
