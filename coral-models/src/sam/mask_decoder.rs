@@ -183,8 +183,7 @@ impl MaskDecoder {
         let x = self.upscaling[0].forward(src)?.reshape((batch, tokens * 4, dim / 4))?;
         let x = ops::gelu(&self.upscaling_norm.forward(&x)?)?;
         let x = ops::gelu(&self.upscaling[1].forward(&x)?)?.reshape((batch, tokens * 16, dim / 8))?;
-        hyper
-            .matmul(&x.transpose(1, 2)?)?
+        ops::products_with_transposed(hyper, &x)?
             .reshape(&[batch * count, height, width, 2, 2, 2, 2][..])?
             .permute(&[0, 1, 3, 5, 2, 4, 6][..])?
             .contiguous()?

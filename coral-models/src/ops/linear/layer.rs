@@ -7,32 +7,35 @@ use crate::ops::real::{Real, by_type, is_native, real_values, with_values};
 /// `x wᵀ + b` over the last dimension; `w` is out×in as in PyTorch.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, inner) = weight.dims2()?;
-    let Some((&last, leading)) = x.dims().split_last() else {
-        candle_core::bail!("a linear layer needs at least one dimension");
-    };
-    if last != inner || bias.is_some_and(|b| b.dims() != [out]) {
+    if x.dims().last() != Some(&inner) || bias.is_some_and(|b| b.dims() != [out]) {
         candle_core::bail!("linear layer {:?} on {:?}", weight.dims(), x.dims());
     }
-    let mut shape = leading.to_vec();
-    shape.push(out);
-    let y = match bias {
-        _ if x.elem_count() == 0 || weight.elem_count() == 0 => composed(x, weight, bias)?,
+    match bias {
+        _ if x.elem_count() == 0 || weight.elem_count() == 0 => composed(x, weight, bias),
         Some(bias) if is_native(&[x, weight, bias]) => {
-            x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)?
+            x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
         }
-        None if is_native(&[x, weight]) => x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?,
-        _ => composed(x, weight, bias)?,
-    };
-    y.reshape(shape)
+        None if is_native(&[x, weight]) => x.contiguous()?.apply_op2(&weight.contiguous()?, Linear),
+        _ => composed(x, weight, bias),
+    }
 }
 
-/// The same from the tensor library's own operations, for other devices and types: one row per row of `x`.
+/// The same from the tensor library's own operations, for other devices and types.
 fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = x.contiguous()?.reshape(((), weight.dim(1)?))?.matmul(&weight.t()?)?;
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
-    }
+    let (out, inner) = weight.dims2()?;
+    let rows: usize = outputs(x.dims(), 1).iter().product();
+    let y = x.contiguous()?.reshape((rows, inner))?.matmul(&weight.t()?)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    y.reshape(outputs(x.dims(), out))
+}
+
+/// The shape of a layer's outputs.
+fn outputs(inputs: &[usize], width: usize) -> Vec<usize> {
+    let (_, leading) = inputs.split_last().unwrap_or((&0, &[]));
+    leading.iter().copied().chain([width]).collect()
 }
 
 /// Borrowed weights of a linear layer.
@@ -93,6 +96,7 @@ fn multiplied<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
     out
 }
 
+/// The sum of all rows.
 fn column_sums<T: Real>(values: &[T], width: usize) -> Vec<T> {
     let mut total = vec![0.0; width];
     let mut sums = vec![T::zero(); width];
@@ -125,7 +129,7 @@ fn apply(x: Argument<'_>, weight: Argument<'_>, bias: Option<Argument<'_>>) -> R
     }
     let sizes = weight.1.shape().dims2()?;
     let out = by_type!(x.0.dtype(), compute([x, weight], bias, sizes))?;
-    Ok((out, (x.1.shape().elem_count() / sizes.1, sizes.0).into()))
+    Ok((out, outputs(x.1.dims(), sizes.0).into()))
 }
 
 /// Gradients of values, weight and bias, where there is one.
@@ -223,7 +227,7 @@ mod tests {
             let [x, w, b] = arguments(shape, out);
             for bias in [Some(&b), None] {
                 let ours = linear(&x, &w, bias).unwrap();
-                assert_close(&ours, &composed(&x, &w, bias).unwrap().reshape(ours.dims()).unwrap(), 1e-4);
+                assert_close(&ours, &composed(&x, &w, bias).unwrap(), 1e-4);
             }
         }
         let [x, w, _] = arguments(&[4, 3, 6], 5);
