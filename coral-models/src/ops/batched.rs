@@ -6,13 +6,13 @@ use super::jobs::parts_of_products;
 use super::product::{Matrix, Output, product};
 use super::real::{Real, by_type, is_native, real_values, with_values};
 
-/// The product of each of B×M×K matrices with that of B×K×N: B×M×N. The tensor library's asks the system for its number of
-/// cores at every product, which takes longer than a small one.
+/// The product of each of B×M×K matrices with that of B×K×N: B×M×N. The tensor library asks the system for its number of
+/// cores at every product, which takes longer than a small product.
 pub(crate) fn products(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     multiplied(a, b, Batched { transposed: false })
 }
 
-/// The same with B×N×K matrices that are transposed: neither is a copy made.
+/// The same with the transposes of B×N×K matrices, which are not copied.
 pub(crate) fn products_with_transposed(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     multiplied(a, b, Batched { transposed: true })
 }

@@ -2,8 +2,9 @@
 //!
 //! Each function has paths with the same result: a fused one for f32 tensors on the CPU that nobody differentiates, and a
 //! composition of candle's own operations for everything else (other devices and types, training), which is also what
-//! the fused path is tested against. Convolutions, pooling, batch norm, ReLU, resizing and cross-entropy, whose
-//! composition is slow or whose gradient candle lacks, also have a path of their own for training in f32 and f64.
+//! the fused path is tested against. Products, linear layers, attention, convolutions, pooling, normalisation, ReLU,
+//! resizing and cross-entropy, whose composition is slow or whose gradient candle lacks, also have a path of their own for
+//! training in f32 and f64.
 
 mod activation;
 mod attention;
@@ -14,6 +15,7 @@ mod convolution;
 mod cross_entropy;
 mod depthwise;
 mod derived;
+mod drawing;
 mod in_place;
 mod jobs;
 mod layer_norm;
@@ -39,6 +41,7 @@ pub(crate) use convolution::{Convolution, Window, convolve};
 pub(crate) use cross_entropy::{IndexTargets, cross_entropy_sum};
 pub(crate) use depthwise::Depthwise;
 pub(crate) use derived::Derived;
+pub(crate) use drawing::draw_masks;
 pub(crate) use in_place::{add_residual, change, is_plain};
 pub(crate) use jobs::parts_of_values;
 pub(crate) use layer_norm::layer_norm;

@@ -97,7 +97,7 @@ fn multiplied<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
 }
 
 /// The sum of all rows.
-fn column_sums<T: Real>(values: &[T], width: usize) -> Vec<T> {
+pub(in crate::ops) fn column_sums<T: Real>(values: &[T], width: usize) -> Vec<T> {
     let mut total = vec![0.0; width];
     let mut sums = vec![T::zero(); width];
     for part in values.chunks(ROWS * width) {
