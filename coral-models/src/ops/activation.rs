@@ -2,7 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::real::with_values;
-use super::{fusible, simd, values};
+use super::{fusible, parts_of_values, simd, values};
 
 /// Values that a thread takes at a time: few enough for the cache, enough that handing them over does not matter.
 const GRAIN: usize = 16 * 1024;
@@ -32,7 +32,7 @@ impl Activation {
 
     /// Applies itself to every value, on all threads.
     pub(crate) fn apply_in_place(self, values: &mut [f32]) {
-        values.par_chunks_mut(GRAIN).for_each(|chunk| self.apply_here(chunk));
+        parts_of_values(values.par_chunks_mut(GRAIN), GRAIN).for_each(|chunk| self.apply_here(chunk));
     }
 
     /// Applies itself to every value, on the calling thread.
@@ -66,7 +66,8 @@ impl CustomOp1 for DifferentiableGelu {
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let list = with_values([x, &gradient.contiguous()?], |[x, gradient]| {
             let mut out = gradient.to_vec();
-            out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
+            let parts = out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN));
+            parts_of_values(parts, GRAIN).for_each(|(out, x)| {
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || out.iter_mut().zip(x).for_each(|(out, &x)| *out *= simd::gelu_slope(x)),

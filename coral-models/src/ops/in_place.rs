@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use super::real::Real;
-use super::{Values, fusible};
+use super::{Values, fusible, parts_of_values, sum};
 
 /// Whether a tensor's values can be changed by [`change`].
 pub(crate) fn is_plain(tensor: &Tensor) -> bool {
@@ -38,7 +38,7 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Once<F> {
 pub(crate) fn add_residual(x: &Tensor, y: Tensor) -> Result<Tensor> {
     let plain = fusible(&[x, &y]) && x.is_contiguous() && y.is_contiguous() && x.dims() == y.dims();
     if !plain || share_memory(x, &y)? {
-        return x + y;
+        return if x.dims() == y.dims() { sum(x, &y) } else { x + y };
     }
     let x = Values::of(x)?;
     change(&y, |values| {
@@ -52,7 +52,8 @@ pub(crate) fn add_residual(x: &Tensor, y: Tensor) -> Result<Tensor> {
 pub(super) fn add_to<T: Real>(sums: &mut [T], values: &[T]) {
     const GRAIN: usize = 16 * 1024;
     let parts = sums.par_chunks_mut(GRAIN).zip(values.par_chunks(GRAIN));
-    parts.for_each(|(sums, values)| sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value));
+    parts_of_values(parts, GRAIN)
+        .for_each(|(sums, values)| sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value));
 }
 
 fn share_memory(x: &Tensor, y: &Tensor) -> Result<bool> {

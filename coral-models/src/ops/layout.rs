@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{buffer, fusible, values};
+use super::{buffer, fusible, parts_of_values, values};
 
 /// N×C×H×W to N×H×W×C.
 pub(crate) fn channels_last(planes: &Tensor) -> Result<Tensor> {
@@ -23,7 +23,8 @@ impl CustomOp1 for ChannelsLast {
         let planes = values(planes, layout)?;
         let (batch, channels, height, width) = layout.shape().dims4()?;
         let mut out = buffer(planes.len());
-        out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(row, out)| {
+        let lines = out.par_chunks_exact_mut(width * channels);
+        parts_of_values(lines, width * channels).enumerate().for_each(|(row, out)| {
             let (image, y) = (row / height, row % height);
             for channel in 0..channels {
                 let plane = &planes[((image * channels + channel) * height + y) * width..][..width];

@@ -2,18 +2,22 @@
 //!
 //! Each function has paths with the same result: a fused one for f32 tensors on the CPU that nobody differentiates, and a
 //! composition of candle's own operations for everything else (other devices and types, training), which is also what
-//! the fused path is tested against. Convolutions, pooling, batch norm, ReLU, resizing and cross-entropy, whose
-//! composition is slow or whose gradient candle lacks, also have a path of their own for training in f32 and f64.
+//! the fused path is tested against. Products, linear layers, attention, convolutions, pooling, normalisation, ReLU,
+//! resizing and cross-entropy, whose composition is slow or whose gradient candle lacks, also have a path of their own for
+//! training in f32 and f64.
 
 mod activation;
 mod attention;
 mod batch_norm;
+mod batched;
 mod bottleneck;
 mod convolution;
 mod cross_entropy;
 mod depthwise;
 mod derived;
+mod drawing;
 mod in_place;
+mod jobs;
 mod layer_norm;
 mod layout;
 mod linear;
@@ -25,17 +29,21 @@ mod resample;
 mod resize;
 mod simd;
 mod softmax_planes;
+mod sum;
 mod window_attention;
 
 pub(crate) use activation::{Activation, gelu, relu};
 pub(crate) use attention::attention;
 pub(crate) use batch_norm::{BatchStatistics, Statistics, batch_norm};
+pub(crate) use batched::{products, products_with_transposed};
 pub(crate) use bottleneck::Bottleneck;
 pub(crate) use convolution::{Convolution, Window, convolve};
 pub(crate) use cross_entropy::{IndexTargets, cross_entropy_sum};
 pub(crate) use depthwise::Depthwise;
 pub(crate) use derived::Derived;
+pub(crate) use drawing::draw_masks;
 pub(crate) use in_place::{add_residual, change, is_plain};
+pub(crate) use jobs::parts_of_values;
 pub(crate) use layer_norm::layer_norm;
 pub(crate) use layout::channels_last;
 pub(crate) use linear::{linear, mlp};
@@ -45,6 +53,7 @@ pub(crate) use resample::{resize_grid, resize_grid_with_offset, resize_rows};
 pub(crate) use resize::add_resized;
 pub use resize::{resize_bilinear, resize_nearest};
 pub(crate) use softmax_planes::softmax_planes;
+pub(crate) use sum::sum;
 pub(crate) use window_attention::{Positions, RelativePositions, WindowAttention};
 
 use std::ops::Deref;

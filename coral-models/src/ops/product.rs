@@ -1,5 +1,6 @@
 use gemm::Parallelism;
 
+use super::jobs::is_small;
 use super::real::Real;
 
 /// A matrix in someone else's memory: entry (r, c) is `data[r * row_stride + c * column_stride]`.
@@ -61,7 +62,8 @@ pub(crate) struct Output<'a, T = f32> {
     pub(crate) accumulate: bool,
 }
 
-/// `out = scale * a b`, or `out += scale * a b`; `threads` 1 stays on the calling thread, 0 uses all.
+/// `out = scale * a b`, or `out += scale * a b`; `threads` 1 stays on the calling thread, as small products
+/// do, 0 uses all.
 ///
 /// # Panics
 /// When the shapes do not fit, or the result would reach beyond `out`.
@@ -74,7 +76,7 @@ pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, scale: T, out
     }
     let end = (m - 1).checked_mul(out.row_stride).and_then(|start| start.checked_add(n));
     assert!(out.row_stride >= n && end.is_some_and(|end| end <= out.data.len()), "a product reaches beyond its output");
-    let parallelism = if threads == 1 { Parallelism::None } else { Parallelism::Rayon(threads) };
+    let parallelism = if threads == 1 || is_small(m, n, k) { Parallelism::None } else { Parallelism::Rayon(threads) };
     // SAFETY: `Matrix::new` checked (and `transposed` keeps) that every entry of `a` and `b` lies within its slice;
     // the assertion above checks it for `out`, whose rows do not overlap because the stride is at least n.
     // `out.data` is borrowed mutably, so it is disjoint from `a` and `b`.

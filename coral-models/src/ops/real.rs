@@ -1,3 +1,4 @@
+use candle_core::cpu::erf::erf_f64;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
 
 /// The types that the operations on the CPU compute in.
@@ -6,12 +7,28 @@ pub(crate) trait Real:
 {
     /// e^x, written so that loops over it vectorise where the type allows it.
     fn loop_exp(self) -> Self;
+
+    /// x Φ(x) with the exact error function, written likewise.
+    fn gelu(self) -> Self;
+
+    /// The derivative of [`gelu`](Self::gelu).
+    fn gelu_slope(self) -> Self;
 }
 
 impl Real for f32 {
     #[inline(always)]
     fn loop_exp(self) -> Self {
         super::simd::exp(self)
+    }
+
+    #[inline(always)]
+    fn gelu(self) -> Self {
+        super::simd::gelu(self)
+    }
+
+    #[inline(always)]
+    fn gelu_slope(self) -> Self {
+        super::simd::gelu_slope(self)
     }
 }
 
@@ -20,6 +37,22 @@ impl Real for f64 {
     fn loop_exp(self) -> Self {
         self.exp()
     }
+
+    #[inline(always)]
+    fn gelu(self) -> Self {
+        self * distribution(self)
+    }
+
+    #[inline(always)]
+    fn gelu_slope(self) -> Self {
+        const TWO_PI: f64 = 2.0 * std::f64::consts::PI;
+        distribution(self) + self * (-0.5 * self * self).exp() / TWO_PI.sqrt()
+    }
+}
+
+/// Φ(x) of the normal distribution.
+fn distribution(x: f64) -> f64 {
+    0.5 * (1.0 + erf_f64(x * std::f64::consts::FRAC_1_SQRT_2))
 }
 
 /// Whether `tensors` have one type that is [`Real`], on the CPU.

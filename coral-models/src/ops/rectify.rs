@@ -2,6 +2,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::parts_of_values;
 use super::real::{Real, by_type, is_native, real_values, with_values};
 
 /// Values that a thread takes at a time.
@@ -34,7 +35,7 @@ fn passed<T: Real>(result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     let list = with_values([result, gradient], |[result, gradient]| {
         let mut out = vec![T::zero(); result.len()];
         let parts = (out.par_chunks_mut(GRAIN), result.par_chunks(GRAIN), gradient.par_chunks(GRAIN));
-        parts.into_par_iter().for_each(|(out, result, gradient)| {
+        parts_of_values(parts.into_par_iter(), GRAIN).for_each(|(out, result, gradient)| {
             pulp::Arch::new().dispatch(
                 #[inline(always)]
                 || {
@@ -59,7 +60,8 @@ impl CustomOp1 for Relu {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         fn compute<T: Real>(x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
             let mut out = real_values::<T>(x, layout)?.to_vec();
-            out.par_chunks_mut(GRAIN).for_each(|chunk| chunk.iter_mut().for_each(|v| *v = rectified(*v)));
+            let parts = parts_of_values(out.par_chunks_mut(GRAIN), GRAIN);
+            parts.for_each(|chunk| chunk.iter_mut().for_each(|v| *v = rectified(*v)));
             Ok(T::to_cpu_storage_owned(out))
         }
         Ok((by_type!(x.dtype(), compute(x, layout))?, layout.shape().clone()))
@@ -88,7 +90,7 @@ impl CustomOp2 for AddRelu {
             let (a, b) = (real_values::<T>(a.0, a.1)?, real_values::<T>(b.0, b.1)?);
             let mut out = vec![T::zero(); a.len()];
             let parts = (out.par_chunks_mut(GRAIN), a.par_chunks(GRAIN), b.par_chunks(GRAIN));
-            parts.into_par_iter().for_each(|(out, a, b)| {
+            parts_of_values(parts.into_par_iter(), GRAIN).for_each(|(out, a, b)| {
                 out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = rectified(a + b));
             });
             Ok(T::to_cpu_storage_owned(out))

@@ -50,7 +50,7 @@ impl ImageEncoder {
         let (_, height, width, _) = x.dims4()?;
         // ViTDet, where this encoder comes from, interpolates its table bicubically for other sizes.
         let positions = ops::resize_grid(&self.pos_embed.squeeze(0)?, (height, width), Interpolation::Bicubic)?;
-        x = x.broadcast_add(&positions)?;
+        x = ops::sum(&x, &positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
             visit(i + 1, &x)?;

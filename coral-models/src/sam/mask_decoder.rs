@@ -175,20 +175,13 @@ impl MaskDecoder {
 
     /// Upscales the image tokens four times and multiplies them by each mask's weights: B×M×4h×4w.
     ///
-    /// Each doubling turns a token into its four children, which stay next to each other; only the finished masks are
-    /// brought into the order of pixels.
-    fn draw(&self, src: &Tensor, hyper: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    /// Each doubling turns a token into its four children, which stay next to each other.
+    fn draw(&self, src: &Tensor, hyper: &Tensor, grid: (usize, usize)) -> Result<Tensor> {
         let (batch, tokens, dim) = src.dims3()?;
-        let count = hyper.dim(1)?;
         let x = self.upscaling[0].forward(src)?.reshape((batch, tokens * 4, dim / 4))?;
         let x = ops::gelu(&self.upscaling_norm.forward(&x)?)?;
-        let x = ops::gelu(&self.upscaling[1].forward(&x)?)?.reshape((batch, tokens * 16, dim / 8))?;
-        hyper
-            .matmul(&x.transpose(1, 2)?)?
-            .reshape(&[batch * count, height, width, 2, 2, 2, 2][..])?
-            .permute(&[0, 1, 3, 5, 2, 4, 6][..])?
-            .contiguous()?
-            .reshape((batch, count, 4 * height, 4 * width))
+        let Doubling { weight, bias } = &self.upscaling[1];
+        ops::draw_masks(&x, [&weight.get()?, &bias.get()?], hyper, grid)
     }
 }
 

@@ -69,7 +69,7 @@ impl SemanticBranch {
         let projected = self.projection.forward(src)?;
         let weights = tokens.iter().zip(&self.hypernetworks[first..]).map(|(token, mlp)| mlp.forward(token));
         let weights = Tensor::stack(&weights.collect::<Result<Vec<_>>>()?, 1)?;
-        let maps = weights.matmul(&projected.transpose(1, 2)?)?;
+        let maps = ops::products_with_transposed(&weights, &projected)?;
         if (height, width) == (self.side, self.side) {
             return Ok(maps);
         }

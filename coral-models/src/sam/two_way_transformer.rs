@@ -34,9 +34,9 @@ impl TwoWayTransformer {
         for layer in &self.layers {
             (queries, keys) = layer.forward(&queries, &keys, tokens, places)?;
         }
-        let placed = keys.broadcast_add(places)?;
-        let attended = self.final_attention.forward(&(&queries + tokens)?, &placed, &keys)?;
-        Ok((self.final_norm.forward(&(queries + attended)?)?, keys))
+        let placed = ops::sum(&keys, places)?;
+        let attended = self.final_attention.forward(&ops::sum(&queries, tokens)?, &placed, &keys)?;
+        Ok((self.final_norm.forward(&ops::sum(&queries, &attended)?)?, keys))
     }
 }
 
@@ -71,16 +71,17 @@ impl Layer {
         let queries = if self.first {
             self.self_attention.forward(queries, queries, queries)?
         } else {
-            let placed = (queries + prompt)?;
-            (queries + self.self_attention.forward(&placed, &placed, queries)?)?
+            let placed = ops::sum(queries, prompt)?;
+            ops::sum(queries, &self.self_attention.forward(&placed, &placed, queries)?)?
         };
         let queries = self.norms[0].forward(&queries)?;
-        let placed_keys = keys.broadcast_add(places)?;
-        let seen = self.token_to_image.forward(&(&queries + prompt)?, &placed_keys, keys)?;
-        let queries = self.norms[1].forward(&(queries + seen)?)?;
-        let queries = self.norms[2].forward(&(&queries + self.mlp.forward(&queries)?)?)?;
-        let told = self.image_to_token.forward(&placed_keys, &(&queries + prompt)?, &queries)?;
-        let keys = self.norms[3].forward(&told.broadcast_add(keys)?)?;
+        let placed_keys = ops::sum(keys, places)?;
+        let asking = ops::sum(&queries, prompt)?;
+        let seen = self.token_to_image.forward(&asking, &placed_keys, keys)?;
+        let queries = self.norms[1].forward(&ops::sum(&queries, &seen)?)?;
+        let queries = self.norms[2].forward(&ops::sum(&queries, &self.mlp.forward(&queries)?)?)?;
+        let told = self.image_to_token.forward(&placed_keys, &ops::sum(&queries, prompt)?, &queries)?;
+        let keys = self.norms[3].forward(&ops::sum(&told, keys)?)?;
         Ok((queries, keys))
     }
 }

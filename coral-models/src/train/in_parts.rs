@@ -1,5 +1,7 @@
 use rayon::prelude::*;
 
+use crate::ops::parts_of_values;
+
 /// Elements of a task: about what the second-level cache holds of a weight, its gradient and its two moments.
 const GRAIN: usize = 16 * 1024;
 
@@ -16,7 +18,7 @@ pub(super) fn in_parts<const N: usize>(
         (values, others, source)
     });
     let parts: Vec<_> = parts.collect();
-    parts.into_par_iter().for_each(|(values, others, source)| {
+    parts_of_values(parts.into_par_iter(), GRAIN).for_each(|(values, others, source)| {
         pulp::Arch::new().dispatch(|| task(values, others, source));
     });
 }
@@ -24,7 +26,7 @@ pub(super) fn in_parts<const N: usize>(
 /// The sum of squares; the same for any number of threads.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
     let part = |part: &[f32]| pulp::Arch::new().dispatch(|| squares(part));
-    values.par_chunks(GRAIN).map(part).collect::<Vec<_>>().into_iter().sum()
+    parts_of_values(values.par_chunks(GRAIN), GRAIN).map(part).collect::<Vec<_>>().into_iter().sum()
 }
 
 /// Eight partial sums: the compiler may not reorder one sum into vectors by itself.

@@ -2,6 +2,7 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::trained::Differentiable;
+use crate::ops::jobs::parts_of_products;
 use crate::ops::product::{Matrix, Output, product};
 use crate::ops::real::{Real, is_native};
 use crate::ops::{buffer, fusible, values};
@@ -22,7 +23,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     if fusible(&[q, k, v]) && keys > 0 {
         return q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Attention { heads });
     }
-    if q_batch == k_batch && is_native(&[q, k, v]) && q.elem_count() * keys > 0 {
+    if is_native(&[q, k, v]) && q.elem_count() * k.elem_count() > 0 {
         return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Differentiable { heads });
     }
     composed(q, [k, v], heads)
@@ -70,7 +71,8 @@ impl CustomOp3 for Attention {
         let mut out = buffer(batch * queries * channels);
         let mut pieces: Vec<_> =
             out.chunks_mut(queries * channels).flat_map(|b| b.chunks_mut(block * channels)).collect();
-        pieces.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, piece)| {
+        let pieces = parts_of_products(pieces.par_iter_mut(), block.min(queries) * keys * channels);
+        pieces.enumerate().for_each_init(Scratch::default, |scratch, (index, piece)| {
             let (b, first) = (index / blocks, index % blocks * block);
             let rows = piece.len() / channels;
             let of = |own: usize| if own == 1 { 0 } else { b };
@@ -182,6 +184,7 @@ mod tests {
             let (k, v) = (random(&[k_batch, keys, channels], 2), random(&[k_batch, keys, channels], 3));
             let fused = attention(&q, &k, &v, heads).unwrap();
             assert_close(&fused, &attention(&tracked(&q), &k, &v, heads).unwrap(), 1e-5);
+            assert_close(&fused, &composed(&q, [&k, &v], heads).unwrap(), 1e-5);
         }
     }
 
@@ -191,9 +194,15 @@ mod tests {
     #[test]
     fn gradients_are_those_of_finite_differences() {
         for [batch, queries, keys, channels, heads] in SHAPES {
-            let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)]
-                .map(|(tokens, seed)| random(&[batch, tokens, channels], seed).to_dtype(DType::F64).unwrap());
+            let random = |(batch, tokens, seed): (usize, usize, u64)| {
+                random(&[batch, tokens, channels], seed).to_dtype(DType::F64).unwrap()
+            };
+            let [q, k, v] = [(batch, queries, 1), (batch, keys, 2), (batch, keys, 3)].map(random);
             assert_gradients(&[&q, &k, &v], |a| attention(&a[0], &a[1], &a[2], heads));
+            // Queries, or keys and values, that all images share.
+            let [one_q, one_k, one_v] = [(1, queries, 4), (1, keys, 5), (1, keys, 6)].map(random);
+            assert_gradients(&[&one_q, &k, &v], |a| attention(&a[0], &a[1], &a[2], heads));
+            assert_gradients(&[&q, &one_k, &one_v], |a| attention(&a[0], &a[1], &a[2], heads));
             // All three are made of one tensor.
             assert_gradients(&[&k], |a| attention(&(&a[0] * 2.0)?, &a[0], &a[0].sqr()?, heads));
         }

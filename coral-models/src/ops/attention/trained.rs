@@ -3,6 +3,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::fused::exponentiate;
+use crate::ops::jobs::parts_of_products;
 use crate::ops::product::{Matrix, Output, product};
 use crate::ops::real::{Real, by_type, real_values, with_values};
 
@@ -24,12 +25,27 @@ struct Sizes {
     keys: usize,
     channels: usize,
     heads: usize,
+    /// Of queries; 1 for those that all images share.
+    q_images: usize,
+    /// Of keys and values likewise.
+    k_images: usize,
 }
 
 impl Sizes {
     fn of(q: &Layout, k: &Layout, heads: usize) -> Result<Self> {
-        let (_, queries, channels) = q.shape().dims3()?;
-        Ok(Self { queries, keys: k.shape().dims3()?.1, channels, heads })
+        let (q_images, queries, channels) = q.shape().dims3()?;
+        let (k_images, keys, _) = k.shape().dims3()?;
+        Ok(Self { queries, keys, channels, heads, q_images, k_images })
+    }
+
+    fn images(&self) -> usize {
+        self.q_images.max(self.k_images)
+    }
+
+    /// Where an image's queries begin, and where its keys.
+    fn starts(&self, image: usize) -> (usize, usize) {
+        let of = |images: usize| if images == 1 { 0 } else { image };
+        (of(self.q_images) * self.queries, of(self.k_images) * self.keys)
     }
 
     fn scale<T: Real>(&self) -> T {
@@ -37,10 +53,15 @@ impl Sizes {
     }
 
     /// The images, and in each the first query and the number of queries of every part.
-    fn parts(&self, images: usize) -> Vec<(usize, usize, usize)> {
+    fn parts(&self) -> Vec<(usize, usize, usize)> {
         let firsts = (0..self.queries).step_by(PART);
         let of_image = |image| firsts.clone().map(move |first| (image, first, PART.min(self.queries - first)));
-        (0..images).flat_map(of_image).collect()
+        (0..self.images()).flat_map(of_image).collect()
+    }
+
+    /// Multiplications of a part's scores.
+    fn work(&self) -> usize {
+        self.queries.min(PART) * self.keys * self.channels
     }
 
     /// The blocks of a part: head's first channel, first query within the part, queries.
@@ -83,8 +104,8 @@ impl Sizes {
     }
 
     fn forward<T: Real>(&self, [q, k, v]: [&[T]; 3]) -> Vec<T> {
-        let mut out = vec![T::zero(); q.len()];
-        let parts = self.parts(q.len() / (self.queries * self.channels));
+        let mut out = vec![T::zero(); self.images() * self.queries * self.channels];
+        let parts = self.parts();
         let mut pieces = Vec::with_capacity(parts.len());
         let mut rest = out.as_mut_slice();
         for &(image, first, count) in &parts {
@@ -92,8 +113,10 @@ impl Sizes {
             pieces.push((image, first, count, piece));
             rest = others;
         }
-        pieces.par_iter_mut().for_each_init(Vec::new, |weights, (image, first, count, out)| {
-            let (first, keys) = (*image * self.queries + *first, *image * self.keys);
+        let pieces = parts_of_products(pieces.par_iter_mut(), self.work());
+        pieces.for_each_init(Vec::new, |weights, (image, first, count, out)| {
+            let (queries, keys) = self.starts(*image);
+            let first = queries + *first;
             for (offset, at, rows) in self.blocks(*count) {
                 let q = self.rows(q, (first + at, rows), offset);
                 self.weights(q, self.rows(k, (keys, self.keys), offset), weights);
@@ -107,32 +130,31 @@ impl Sizes {
 
     /// Gradients of queries, keys and values.
     fn backward<T: Real>(&self, [q, k, v, gradient]: [&[T]; 4]) -> [Vec<T>; 3] {
-        let parts = self.parts(q.len() / (self.queries * self.channels));
+        let parts = self.parts();
         let values = [q, k, v, gradient];
-        let of_part = |&part: &(usize, usize, usize)| (part.0, self.part_backward(values, part));
-        let gradients: Vec<_> = parts.par_iter().map(of_part).collect();
-        let mut of_q = Vec::with_capacity(q.len());
-        let mut of_keys = [vec![T::zero(); k.len()], vec![T::zero(); v.len()]];
-        for (image, [q_part, k_part, v_part]) in gradients {
-            of_q.extend(q_part);
-            for (total, part) in of_keys.iter_mut().zip([k_part, v_part]) {
-                let total = &mut total[image * self.keys * self.channels..];
-                total.iter_mut().zip(part).for_each(|(total, value)| *total += value);
+        let of_part = |&part: &(usize, usize, usize)| (part, self.part_backward(values, part));
+        let gradients: Vec<_> = parts_of_products(parts.par_iter(), 3 * self.work()).map(of_part).collect();
+        let mut totals = [q, k, v].map(|values| vec![T::zero(); values.len()]);
+        for ((image, first, _), slopes) in gradients {
+            let (queries, keys) = self.starts(image);
+            for ((total, slopes), start) in totals.iter_mut().zip(slopes).zip([queries + first, keys, keys]) {
+                let total = &mut total[start * self.channels..];
+                total.iter_mut().zip(slopes).for_each(|(total, slope)| *total += slope);
             }
         }
-        let [of_k, of_v] = of_keys;
-        [of_q, of_k, of_v]
+        totals
     }
 
     fn part_backward<T: Real>(&self, [q, k, v, gradient]: [&[T]; 4], part: (usize, usize, usize)) -> [Vec<T>; 3] {
         let (image, first, count) = part;
-        let (first, keys) = (image * self.queries + first, (image * self.keys, self.keys));
+        let (queries, keys) = self.starts(image);
+        let keys = (keys, self.keys);
         let zeros = |rows: usize| vec![T::zero(); rows * self.channels];
         let [mut of_q, mut of_k, mut of_v] = [count, self.keys, self.keys].map(zeros);
         let (mut weights, mut slopes) = (Vec::new(), Vec::new());
         for (offset, at, rows) in self.blocks(count) {
-            let query = self.rows(q, (first + at, rows), offset);
-            let gradient = self.rows(gradient, (first + at, rows), offset);
+            let query = self.rows(q, (queries + first + at, rows), offset);
+            let gradient = self.rows(gradient, (image * self.queries + first + at, rows), offset);
             let (key, value) = (self.rows(k, keys, offset), self.rows(v, keys, offset));
             self.weights(query, key, &mut weights);
             let taken = Matrix::new(&weights, rows, self.keys, self.keys);
@@ -187,7 +209,8 @@ impl CustomOp3 for Differentiable {
         }
         let sizes = Sizes::of(q_layout, k_layout, self.heads)?;
         let arguments = [(q, q_layout), (k, k_layout), (v, v_layout)];
-        Ok((by_type!(q.dtype(), compute(sizes, arguments))?, q_layout.shape().clone()))
+        let shape = (sizes.images(), sizes.queries, sizes.channels);
+        Ok((by_type!(q.dtype(), compute(sizes, arguments))?, shape.into()))
     }
 
     fn bwd(

@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use super::trained::Differentiable;
 use crate::ops::real::{Real, is_native};
-use crate::ops::{fusible, values};
+use crate::ops::{fusible, parts_of_values, values};
 
 struct LayerNorm {
     eps: f32,
@@ -28,7 +28,7 @@ impl CustomOp3 for LayerNorm {
         let mut out = x.to_vec();
         // About 64 KB a task.
         let rows = (16 * 1024 / dim.max(1)).max(1);
-        out.par_chunks_mut(rows * dim).for_each(|rows| {
+        parts_of_values(out.par_chunks_mut(rows * dim), rows * dim).for_each(|rows| {
             pulp::Arch::new().dispatch(|| {
                 for row in rows.chunks_exact_mut(dim) {
                     normalize(row, weight, bias, self.eps);

@@ -3,6 +3,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::fused::sum;
+use crate::ops::parts_of_values;
 use crate::ops::real::{Real, by_type, real_values, with_values};
 
 /// The normalisation through which gradients pass.
@@ -25,7 +26,8 @@ fn moments<T: Real>(row: &[T], eps: T) -> (T, T) {
 fn forward<T: Real>(x: &[T], [weight, bias]: [&[T]; 2], eps: T) -> Vec<T> {
     let dim = weight.len();
     let mut out = vec![T::zero(); x.len()];
-    out.par_chunks_mut(ROWS * dim).zip(x.par_chunks(ROWS * dim)).for_each(|(out, x)| {
+    let parts = out.par_chunks_mut(ROWS * dim).zip(x.par_chunks(ROWS * dim));
+    parts_of_values(parts, ROWS * dim).for_each(|(out, x)| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
@@ -46,8 +48,7 @@ fn backward<T: Real>([x, weight, gradient]: [&[T]; 3], eps: T) -> [Vec<T>; 3] {
     let dim = weight.len();
     let mut of_x = vec![T::zero(); x.len()];
     let parts = (of_x.par_chunks_mut(ROWS * dim), x.par_chunks(ROWS * dim), gradient.par_chunks(ROWS * dim));
-    let sums: Vec<[Vec<T>; 2]> = parts
-        .into_par_iter()
+    let sums: Vec<[Vec<T>; 2]> = parts_of_values(parts.into_par_iter(), ROWS * dim)
         .map(|(of_x, x, gradient)| {
             let [mut of_weight, mut of_bias, mut unit] = std::array::from_fn(|_| vec![T::zero(); dim]);
             pulp::Arch::new().dispatch(

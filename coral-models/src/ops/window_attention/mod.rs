@@ -6,7 +6,7 @@ mod positions;
 use candle_core::{D, Result, Tensor};
 
 use self::fused::Fused;
-use super::fusible;
+use super::{fusible, products, products_with_transposed};
 
 pub(crate) use positions::{Positions, RelativePositions};
 
@@ -76,7 +76,7 @@ impl WindowAttention<'_> {
             .contiguous()?
             .reshape((3, windows * self.heads, kh * kw, head))?;
         let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
-        let mut scores = (q.matmul(&k.t()?)? * (head as f64).powf(-0.5))?;
+        let mut scores = (products_with_transposed(&q, &k)? * (head as f64).powf(-0.5))?;
         match self.positions {
             Some(Positions::Relative(positions)) => scores = (scores + positions.scores(&q, (kh, kw))?)?,
             Some(Positions::Table(table)) => {
@@ -86,7 +86,7 @@ impl WindowAttention<'_> {
             }
             None => (),
         }
-        let out = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?;
+        let out = products(&candle_nn::ops::softmax(&scores, D::Minus1)?, &v)?;
         out.reshape(&[batch, down, across, self.heads, kh, kw, head][..])?
             .permute(&[0, 1, 4, 2, 5, 3, 6][..])?
             .contiguous()?

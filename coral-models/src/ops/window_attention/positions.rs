@@ -1,7 +1,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::Interpolation;
-use crate::ops::resize_rows;
+use crate::ops::{products_with_transposed, resize_rows};
 
 /// What is added to the scores of each query.
 #[derive(Debug, Clone, Copy)]
@@ -60,14 +60,14 @@ impl RelativePositions {
             let offsets: Vec<u32> =
                 (0..size).flat_map(|query| (0..size).map(move |key| (query + size - 1 - key) as u32)).collect();
             let offsets = Tensor::from_vec(offsets, size * size, q.device())?;
-            rows.index_select(&offsets, 0)?.reshape((size, size, head))?.transpose(1, 2)?.contiguous()
+            rows.index_select(&offsets, 0)?.reshape((size, size, head))
         };
         let grid = q.reshape((batch, height, width, head))?;
         let by_row = grid.transpose(0, 1)?.contiguous()?.reshape((height, batch * width, head))?;
-        let vertical = by_row.matmul(&table(&self.vertical, height)?)?;
+        let vertical = products_with_transposed(&by_row, &table(&self.vertical, height)?)?;
         let vertical = vertical.reshape((height, batch, width, height))?.transpose(0, 1)?.contiguous()?;
         let by_column = grid.permute((2, 0, 1, 3))?.contiguous()?.reshape((width, batch * height, head))?;
-        let horizontal = by_column.matmul(&table(&self.horizontal, width)?)?;
+        let horizontal = products_with_transposed(&by_column, &table(&self.horizontal, width)?)?;
         let horizontal = horizontal.reshape((width, batch, height, width))?.permute((1, 2, 0, 3))?.contiguous()?;
         let vertical = vertical.reshape((batch, tokens, height, 1))?;
         let horizontal = horizontal.reshape((batch, tokens, 1, width))?;
