@@ -175,7 +175,8 @@ impl TextPrompter {
         let features = sample.embedding.features().to_device(&device).map_err(Error::model)?;
         let mut backward = Backward::new(self.trained.trainer.parameters(), features)?;
         let seen = backward.seen.clone();
-        let share = 1.0 / sample.len() as f64;
+        let share = |count: usize| 1.0 / count.max(1) as f64;
+        let counted = sample.batches.iter().flat_map(|batch| &batch.truths.counted).filter(|&&counted| counted).count();
         let scene = Scene {
             sam: &network.sam,
             features: &seen,
@@ -183,7 +184,7 @@ impl TextPrompter {
             sizes: sample.sizes,
             loss: &self.trained.config.training.loss,
             wanted: Wanted { masks: true, classes: true },
-            shares: Shares { mask: share, class: share },
+            shares: Shares { mask: share(counted), class: share(sample.len()) },
         };
         for PairBatch { tokens, sentences, truths } in &sample.batches {
             let extra = text_tokens(network, sentences, tokens.len(), &self.trained.config)?;

@@ -74,7 +74,9 @@ impl TextSample {
         }
         let sizes = [size, longest_side_size(size, config.network.image_size as u32)];
         let most = config.training.pairs_per_batch;
-        let batches = bare.chunks(most).chain(pointed.chunks(most)).map(|pairs| batch(pairs, sizes)).collect();
+        let empty_too = config.training.loss.background_masks;
+        let groups = bare.chunks(most).chain(pointed.chunks(most));
+        let batches = groups.map(|pairs| batch(pairs, sizes, empty_too)).collect();
         Ok(Self { embedding, frame, sizes, batches, vanished })
     }
 
@@ -92,7 +94,8 @@ fn point(mask: &RleMask, random: &mut SeededRng) -> PointPrompt {
     middle(x, y, true)
 }
 
-fn batch(pairs: &[Learnt<'_>], [original, input]: [Size; 2]) -> PairBatch {
+/// `empty_too` says whether the pixels of masks count that are empty.
+fn batch(pairs: &[Learnt<'_>], [original, input]: [Size; 2], empty_too: bool) -> PairBatch {
     let prompt =
         |pair: &Learnt<'_>| coral_core::Prompt { points: pair.point.into_iter().collect(), ..Default::default() };
     PairBatch {
@@ -101,7 +104,7 @@ fn batch(pairs: &[Learnt<'_>], [original, input]: [Size; 2]) -> PairBatch {
         truths: Truths {
             masks: pairs.iter().map(|pair| pair.truth.clone()).collect(),
             classes: pairs.iter().map(|pair| u8::from(!pair.truth.is_empty())).collect(),
-            counted: vec![true; pairs.len()],
+            counted: pairs.iter().map(|pair| empty_too || !pair.truth.is_empty()).collect(),
         },
     }
 }

@@ -32,7 +32,8 @@ pub struct SamLoss {
     pub iou_of_all: bool,
     /// Whether all masks that a prompt gets learn the class, or only the one whose pixels are trained.
     pub semantic_of_all: bool,
-    /// Whether pixels and IoU count of masks of the background, CoralSCOP's negatives; their class always does.
+    /// Whether pixels and IoU count of masks of the background, CoralSCOP's negatives, and of the empty masks of sentences that
+    /// name nothing in the image; their class always does.
     pub background_masks: bool,
     /// Weights of the classes; all 1 when absent.
     pub class_weights: Option<Vec<f32>>,
