@@ -3,6 +3,7 @@
 //! This package holds what the examples share.
 
 mod coarse_cover;
+pub mod colony_survey;
 mod cover_table;
 pub mod drone_survey;
 mod generator_arguments;

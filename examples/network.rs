@@ -4,7 +4,7 @@ use clap::Args;
 use coral_core::{ClassSet, Error, Result};
 use coral_io::read_class_set;
 use coral_models::candle_core::Device;
-use coral_models::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, Predictor, Sam, SamConfig};
+use coral_models::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, Predictor, Sam, SamConfig, TunedHead};
 
 /// Where published weights are and how to hand them over.
 pub fn weights_help() -> String {
@@ -26,6 +26,9 @@ pub struct NetworkArguments {
     /// The weights of CoralSCOP or Segment Anything: a `.pth` or `.safetensors` file, or a folder of a model hub.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    /// Classes of one's own on top of the weights, tuned by `tune_coralscop`.
+    #[arg(long, value_name = "HEAD", conflicts_with_all = ["decoder_heads", "image_size"])]
+    pub head: Option<PathBuf>,
     /// Attention heads of the mask decoder, which the weights cannot tell; 8 in every published file.
     #[arg(long, value_name = "N")]
     pub decoder_heads: Option<usize>,
@@ -35,12 +38,37 @@ pub struct NetworkArguments {
 }
 
 impl NetworkArguments {
-    /// Opens the weights.
+    /// Opens the weights, with the head where there is one.
+    ///
+    /// # Errors
+    /// Those of [`checkpoint`](Self::checkpoint) and of [`Sam::load`]; those of [`TunedHead::open`] and
+    /// [`TunedHead::load_onto`].
+    pub fn open(&self) -> Result<Predictor> {
+        let (checkpoint, config) = self.checkpoint()?;
+        let sam = match &self.head {
+            Some(head) => TunedHead::open(head)?.load_onto(&checkpoint, &Device::Cpu)?,
+            None => Sam::load(&checkpoint, config, &Device::Cpu)?,
+        };
+        Ok(Predictor::new(sam))
+    }
+
+    /// The classes of the masks: those of the table, else those of the head, else [`network_classes`].
+    ///
+    /// # Errors
+    /// Those of [`network_classes`] and [`TunedHead::open`].
+    pub fn classes(&self, network: &SamConfig, table: Option<&Path>) -> Result<ClassSet> {
+        match &self.head {
+            Some(head) if table.is_none() => Ok(TunedHead::open(head)?.classes().clone()),
+            _ => network_classes(network, table),
+        }
+    }
+
+    /// The file of the weights, and the network that they belong to.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] or [`Error::Io`] with [`weights_help`] when there are none, else those of
-    /// [`Checkpoint::open`], [`SamConfig::from_checkpoint`] and [`Sam::load`].
-    pub fn open(&self) -> Result<Predictor> {
+    /// [`Checkpoint::open`] and [`SamConfig::from_checkpoint`].
+    pub fn checkpoint(&self) -> Result<(Checkpoint, SamConfig)> {
         let Some(path) = &self.weights else {
             return Err(Error::parameter("weights", format!("--weights is needed.\n{}", weights_help())));
         };
@@ -55,7 +83,7 @@ impl NetworkArguments {
             image_size: self.image_size.unwrap_or(detected.image_size),
             ..detected
         };
-        Ok(Predictor::new(Sam::load(&checkpoint, config, &Device::Cpu)?))
+        Ok((checkpoint, config))
     }
 }
 

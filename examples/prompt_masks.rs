@@ -31,9 +31,7 @@ use coral_core::image::RgbImage;
 use coral_core::{
     BoxPrompt, ClassId, ClassSet, Error, LabelMap, PointLabel, PointPrompt, Prompt, Result, RleMask, Size,
 };
-use coral_examples::{
-    NamedPrompt, NetworkArguments, finish, make_folder, network_classes, outline_width, read_prompts, spinner,
-};
+use coral_examples::{NamedPrompt, NetworkArguments, finish, make_folder, outline_width, read_prompts, spinner};
 use coral_io::{
     ColoredMask, draw_contours, draw_points, instance_color, overlay_masks, read_image, write_image,
     write_palette_label_map,
@@ -90,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<String> {
     let image = read_image(&arguments.image)?;
     let config = PredictorConfig { multimask_output: arguments.multimask_output, ..PredictorConfig::default() };
     let predictor = arguments.network.open()?.with_config(config)?;
-    let classes = network_classes(predictor.sam().config(), None)?;
+    let classes = arguments.network.classes(predictor.sam().config(), None)?;
     let embedding = embed(&predictor, &image, arguments)?;
     let answers = answer(&predictor, &embedding, &prompts)?;
     make_folder(&arguments.out)?;

@@ -21,8 +21,8 @@ use coral_core::{
     RleMask, Size, UNLABELED, resolve_overlaps, write_atomically,
 };
 use coral_examples::{
-    Bar, CoverTable, GeneratorArguments, NetworkArguments, about_photograph, finish, make_folder, network_classes,
-    outline_width, photographs,
+    Bar, CoverTable, GeneratorArguments, NetworkArguments, about_photograph, finish, make_folder, outline_width,
+    photographs,
 };
 use coral_io::{
     CocoDataset, ColoredMask, SamAnnotations, draw_contours, overlay_masks, read_image, read_sam_annotations,
@@ -164,7 +164,7 @@ impl Task {
         let predictor = arguments.network.open()?;
         let network = predictor.sam().config().clone();
         let config = arguments.generator.config(&network)?;
-        let classes = network_classes(&network, arguments.classes.as_deref())?;
+        let classes = arguments.network.classes(&network, arguments.classes.as_deref())?;
         let tiles = arguments.tile.map(|tile| {
             let overlap = arguments.tile_overlap.unwrap_or((tile / 4).max(1));
             TileConfig { tile, overlap, ..TileConfig::default() }

@@ -1,0 +1,24 @@
+//! What the examples `tune_coralscop` and `text_prompt` are made of.
+
+mod bag_of_words;
+mod class_scores;
+mod folder;
+mod pictures;
+mod pretraining;
+mod proposals;
+mod synthetic;
+mod text;
+mod tuning;
+
+pub use bag_of_words::BagOfWords;
+pub use class_scores::{Answers, ClassScores};
+pub use folder::{AnnotatedFolder, FolderSource};
+pub use pictures::class_picture;
+pub use pretraining::{pretrain, small_network};
+pub use proposals::Proposals;
+pub use synthetic::{SyntheticSurvey, all_corals, colonies, without_slivers};
+pub use text::{TextScores, follow_sentences, text_training};
+pub use tuning::{Tuned, TuningPlan, tune};
+
+/// Photographs with the masks of their objects.
+pub type Images<'a> = &'a dyn coral_core::Dataset<Item = coral_core::AnnotatedImage>;

@@ -1,0 +1,111 @@
+use std::path::Path;
+
+use coral_core::{ClassId, ClassSet, NoProgress, Progress, Result, SeededRng};
+use coral_models::candle_core::Device;
+use coral_models::{
+    Checkpoint, EmbeddedImages, Predictor, SamConfig, SamFitConfig, SamPart, SamTrainer, SamTrainerConfig, TunedHead,
+};
+
+use super::{Answers, ClassScores, Images};
+use crate::Bar;
+
+/// How a tuning goes.
+#[derive(Debug, Clone)]
+pub struct TuningPlan {
+    /// The network of the base.
+    pub network: SamConfig,
+    /// The user's classes; 0 is the background.
+    pub classes: ClassSet,
+    /// What of the network is tuned.
+    pub part: SamPart,
+    /// Passes over the masks.
+    pub epochs: u64,
+    /// The learning rate of Adam.
+    pub learning_rate: f64,
+    /// Of everything random.
+    pub seed: u64,
+}
+
+/// A tuned network and what is known of it.
+#[derive(Debug)]
+pub struct Tuned {
+    /// What was changed.
+    pub head: TunedHead,
+    /// Classes of masks that were held out, before and after.
+    pub scores: Vec<ClassScores>,
+    /// Mean cross-entropy of the first and of the last epoch.
+    pub loss: [Option<f64>; 2],
+}
+
+/// Prompts of every mask of which the class head learns the classes, when nothing else is tuned.
+const PROMPTS: usize = 4;
+/// Samples of a step of the class head.
+const BATCH: usize = 32;
+
+/// Tunes a network on a user's classes; embeddings of the images are kept in the folder, or in memory without one.
+///
+/// # Errors
+/// When an image cannot be read, the checkpoint is of another network or lacks the part that is tuned, or the training
+/// diverges.
+pub fn tune(
+    base: &Checkpoint,
+    [train, held_out]: [Images<'_>; 2],
+    plan: &TuningPlan,
+    embeddings: Option<&Path>,
+) -> Result<Tuned> {
+    let mut training = SamFitConfig { part: plan.part, ..SamFitConfig::tuning() };
+    training.trainer.learning_rate = plan.learning_rate;
+    let knows_classes = SamConfig::from_checkpoint(&base.clone().with_original_sam_names()?)?.semantic.is_some();
+    let config = SamTrainerConfig::new(plan.network.clone(), plan.classes.clone(), training);
+    let mut trainer = SamTrainer::fine_tune(config, base, plan.seed, &Device::Cpu)?;
+    let bar = Bar::new();
+    let train = EmbeddedImages::new(&trainer, train, embeddings, &bar)?;
+    let held_out = EmbeddedImages::new(&trainer, held_out, embeddings, &bar)?;
+
+    let before = trainer.predictor()?;
+    let known = Answers::of(&before, &train, seed(plan, 0))?;
+    let asked = Answers::of(&before, &held_out, seed(plan, 1))?;
+    let majority = majority(&known.truth, &plan.classes);
+    let mut scores =
+        vec![ClassScores::new("commonest class", asked.truth.iter().map(|_| majority), &asked.truth, &plan.classes)];
+    if let Some(templates) = known.templates(&plan.classes)?.filter(|_| knows_classes) {
+        scores.push(ClassScores::of_templates(&templates, &asked, &plan.classes)?);
+    }
+    let loss = fit(&mut trainer, &train, plan)?;
+    let head = TunedHead::of(&trainer)?;
+    // As users get it: from the base and the head.
+    let after = Answers::of(&Predictor::new(head.load_onto(base, &Device::Cpu)?), &held_out, seed(plan, 1))?;
+    scores.push(ClassScores::new("tuned", after.classes, &after.truth, &plan.classes));
+    Ok(Tuned { head, scores, loss })
+}
+
+fn fit(trainer: &mut SamTrainer, images: &EmbeddedImages, plan: &TuningPlan) -> Result<[Option<f64>; 2]> {
+    let bar = Bar::new();
+    let maps = match plan.part {
+        SamPart::ClassHead => Some(trainer.class_maps(images, (PROMPTS, seed(plan, 2)), &bar)?),
+        _ => None,
+    };
+    bar.start(plan.epochs, "epochs of tuning");
+    let mut losses = [None; 2];
+    for epoch in 0..plan.epochs {
+        let seed = seed(plan, 3 + epoch);
+        let report = match &maps {
+            Some(maps) => trainer.fit_epoch_on_maps(maps, BATCH, seed)?,
+            None => trainer.fit_epoch_embedded(images, seed, &NoProgress)?,
+        };
+        losses = [losses[0].or(report.semantic), report.semantic];
+        bar.advance(1);
+    }
+    bar.finish();
+    Ok(losses)
+}
+
+fn seed(plan: &TuningPlan, stream: u64) -> u64 {
+    SeededRng::stream(plan.seed, stream).bits()
+}
+
+/// The class of most masks; the first of several.
+fn majority(truth: &[ClassId], classes: &ClassSet) -> Option<ClassId> {
+    let count = |class: ClassId| truth.iter().filter(|&&of| of == class).count();
+    classes.iter().map(|class| class.id).max_by_key(|&class| (count(class), ClassId::MAX - class))
+}

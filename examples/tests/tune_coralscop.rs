@@ -1,0 +1,127 @@
+use std::fs;
+
+use coral_io::{SamAnnotations, SyntheticReef, write_class_set, write_label_map, write_sam_annotations};
+use coral_models::TunedHead;
+
+use super::*;
+
+const SIZES: Sizes = Sizes { train: 4, held_out: 2, pretraining_epochs: 1 };
+
+fn arguments(flags: &[&str]) -> Arguments {
+    Arguments::try_parse_from(std::iter::once("tune_coralscop").chain(flags.iter().copied())).unwrap()
+}
+
+/// A folder with a small network, `base.safetensors`, and the head of a synthetic run.
+fn synthetic(folder: &Path) -> String {
+    let out = folder.join("head.safetensors");
+    tune_on_synthetic_reefs(&arguments(&["--epochs", "2", "--out", out.to_str().unwrap()]), &SIZES).unwrap()
+}
+
+/// Photographs with label maps of species in the layout of folders, and a table of the classes.
+fn write_reefs(folder: &Path) {
+    let survey = SyntheticSurvey::new(5, 5, 1).unwrap();
+    ["images", "labels"].iter().for_each(|name| fs::create_dir_all(folder.join(name)).unwrap());
+    for index in 0..5 {
+        let AnnotatedImage { image, masks } = survey.train.get(index).unwrap();
+        write_image(folder.join(format!("images/reef_{index}.png")), &image).unwrap();
+        let mut labels = coral_core::LabelMap::zeros((64, 64));
+        for one in &masks {
+            labels.zip_mut_with(&one.mask.decode(), |to, inside| *to = if *inside { one.class.unwrap() } else { *to });
+        }
+        write_label_map(folder.join(format!("labels/reef_{index}.png")), &labels).unwrap();
+    }
+    write_class_set(folder.join("classes.csv"), &SyntheticReef::taxa()).unwrap();
+}
+
+fn on_folder(folder: &Path, more: &[&str]) -> Result<String> {
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (data, base, table) = (at("reef"), at("base.safetensors"), at("reef/classes.csv"));
+    let out = at("tuned.safetensors");
+    let mut flags = vec!["--data", &data, "--base", &base, "--classes", &table, "--decoder-heads", "4", "--out", &out];
+    flags.extend(["--epochs", "2", "--min-area", "40", "--held-out", "0.4"]);
+    flags.extend(more);
+    run(&arguments(&flags))
+}
+
+#[test]
+fn synthetic_reefs_are_tuned_from_end_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = synthetic(folder.path());
+    for line in ["commonest class", "nearest template", "tuned", "- 2 pictures without corals: "] {
+        assert!(report.contains(line), "{report}");
+    }
+    let head = TunedHead::open(folder.path().join("head.safetensors")).unwrap();
+    let names: Vec<String> = head.classes().iter().map(|class| class.name.clone()).collect();
+    assert_eq!((names.len(), names[0].as_str(), names[1].as_str()), (6, "background", "branching coral"));
+    assert!(head.tensors().keys().all(|name| name.starts_with("mask_decoder.cate_")));
+    let base = Checkpoint::open(folder.path().join("base.safetensors")).unwrap();
+    assert_eq!(head.load_onto(&base, &Device::Cpu).unwrap().config().semantic.unwrap().classes, 6);
+    for name in ["reef_1.png", "reef_2.png"] {
+        assert!(coral_io::read_image(folder.path().join(name)).unwrap().width() > 3 * 320);
+    }
+}
+
+#[test]
+fn folders_are_tuned_at_a_level_and_embeddings_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    synthetic(folder.path());
+    write_reefs(&folder.path().join("reef"));
+    let kept = folder.path().join("embeddings");
+    let level = ["--root", "coral", "--level", "1", "--embeddings", kept.to_str().unwrap()];
+    let head = |more: &[&str]| {
+        on_folder(folder.path(), more).unwrap();
+        fs::read(folder.path().join("tuned.safetensors")).unwrap()
+    };
+    let first = head(&level);
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 5);
+    assert_eq!(head(&level), first);
+    // All classes but those of the background; the whole branch.
+    let more = ["--background", "sand,rubble,seagrass", "--part", "semantic-branch"];
+    assert!(head(&more).len() > first.len());
+    let head = TunedHead::open(folder.path().join("tuned.safetensors")).unwrap();
+    assert!(head.classes().len() > 30 && head.classes().parse("sand").is_err());
+}
+
+#[test]
+fn masks_in_json_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let AnnotatedImage { image, masks } = SyntheticSurvey::new(5, 1, 1).unwrap().train.get(0).unwrap();
+    write_image(at("reef.png"), &image).unwrap();
+    let size = coral_core::Size::of(&image);
+    let file = SamAnnotations { image_id: 0, file_name: "reef.png".into(), size, masks: masks.clone() };
+    write_sam_annotations(at("reef.json"), &file).unwrap();
+    write_class_set(at("classes.csv"), &SyntheticReef::taxa()).unwrap();
+    let source = |classes: Option<&str>| FolderSource {
+        data: folder.path().to_owned(),
+        annotations: None,
+        classes: classes.map(at),
+        background: Vec::new(),
+        level: Some(("coral".to_owned(), 0)),
+        ignore: Vec::new(),
+        min_area: 1,
+    };
+    let (classes, images) = source(Some("classes.csv")).open_objects().unwrap();
+    assert_eq!((classes.len(), images.len(), classes.name(1).as_str()), (2, 1, "coral"));
+    let read = images.get(0).unwrap().masks;
+    assert_eq!(read.len(), masks.len());
+    assert!(read.iter().any(|one| one.class == Some(1)));
+    assert!(source(None).open_objects().err().unwrap().to_string().contains("--classes is needed"));
+}
+
+#[test]
+fn wrong_arguments_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    synthetic(folder.path());
+    write_reefs(&folder.path().join("reef"));
+    let refused = |more: &[&str]| on_folder(folder.path(), more).unwrap_err().to_string();
+    assert!(refused(&["--root", "fish"]).contains("fish"));
+    assert!(refused(&["--background", "mermaid"]).contains("mermaid"));
+    assert!(refused(&["--negatives=-1"]).contains("per_positive"));
+    let error = run(&arguments(&["--out", "head.pth"])).unwrap_err().to_string();
+    assert!(error.contains("expected a file that ends in .safetensors, got head.pth"), "{error}");
+    for flags in [&["--data", "reef"][..], &["--base", "w.pth"], &["--data", "d", "--base", "b", "--without-negatives"]]
+    {
+        assert!(Arguments::try_parse_from(std::iter::once(&"tune_coralscop").chain(flags)).is_err(), "{flags:?}");
+    }
+}
