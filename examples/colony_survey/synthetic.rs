@@ -12,7 +12,7 @@ pub(super) const SIDE: u32 = 64;
 pub struct SyntheticSurvey {
     /// The classes of the masks, from growth forms down to species.
     pub taxa: ClassSet,
-    /// To train on.
+    /// To train on; the last fifth shows no coral.
     pub train: InMemory<AnnotatedImage>,
     /// Reefs that no training sees.
     pub held_out: InMemory<AnnotatedImage>,
@@ -41,9 +41,12 @@ impl SyntheticSurvey {
             let reefs = SyntheticReefDataset { config: config.clone(), len, seed: (seed << 32) + first };
             InMemory::load(&SyntheticColonies { reefs, min_area: 1 }, &Bar::new())
         };
+        let without = train / 5;
+        let train = [pictures(&reef, train - without, 0)?, pictures(&barren, without, 1 << 29)?];
+        let train = train.iter().flat_map(|part| (0..part.len()).map(|index| part.get(index)));
         Ok(Self {
             taxa: SyntheticReef::taxa(),
-            train: pictures(&reef, train, 0)?,
+            train: InMemory::new(train.collect::<Result<_>>()?),
             held_out: pictures(&reef, held_out, 1 << 31)?,
             barren: pictures(&barren, held_out, 1 << 30)?,
         })
