@@ -18,7 +18,7 @@ pub use coarse_cover::CoarseCover;
 pub use cover_table::CoverTable;
 pub use generator_arguments::{GeneratorArguments, Preset};
 pub use model_file::ModelFile;
-pub use network::{NetworkArguments, network_classes, weights_help};
+pub use network::{NetworkArguments, network_classes, open_clip, weights_help};
 pub use photographs::{about_photograph, photographs};
 pub use prompts::{NamedPrompt, read_prompts};
 pub use settings::{EarlierSettings, write_settings};

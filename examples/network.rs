@@ -4,7 +4,7 @@ use clap::Args;
 use coral_core::{ClassSet, Error, Result};
 use coral_io::read_class_set;
 use coral_models::candle_core::Device;
-use coral_models::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, Predictor, Sam, SamConfig, TunedHead};
+use coral_models::{CORALSCOP_WEIGHTS_PAGE, Checkpoint, ClipEncoder, Predictor, Sam, SamConfig, TunedHead};
 
 /// Where published weights are and how to hand them over.
 pub fn weights_help() -> String {
@@ -119,6 +119,15 @@ pub fn network_classes(network: &SamConfig, table: Option<&Path>) -> Result<Clas
         }
         None => Ok(classes),
     }
+}
+
+/// CLIP from a file or folder, with the vocabulary beside it unless it is elsewhere.
+///
+/// # Errors
+/// Those of [`ClipEncoder::open`].
+pub fn open_clip(checkpoint: &Path, vocabulary: Option<&Path>) -> Result<ClipEncoder> {
+    let beside = if checkpoint.is_dir() { checkpoint } else { checkpoint.parent().unwrap_or(checkpoint) };
+    ClipEncoder::open(checkpoint, vocabulary.unwrap_or(beside))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! Writes to `out/seagrass/`: both classifiers (`seafeats.safetensors`, `seaclip.safetensors`), the held-out
 //! photographs (`test/`), a map of each (`map_N.png`, `map_N.csv`), and `scores.csv`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,8 +23,7 @@ use coral_examples::meadow_survey::{
     ColorWords, Experiment, Method, Plan, Scores, Sources, States, Survey, TrainingSettings, folder_survey,
     score_table, synthetic_survey, write_maps, write_scores,
 };
-use coral_examples::{finish, make_folder};
-use coral_models::ClipEncoder;
+use coral_examples::{finish, make_folder, open_clip};
 use coral_weak::{ConstantClassifier, PatchEnsemble, PromptGroups, Standardization, ZeroShotConfig, ZeroShotLabeler};
 
 /// Trains seagrass classifiers from one label per photograph.
@@ -150,9 +149,7 @@ fn zero_shot(arguments: &Arguments, groups: PromptGroups) -> Result<Box<dyn Pseu
         let config = ZeroShotConfig::default();
         return Ok(Box::new(ZeroShotLabeler::new(ColorWords, &ColorWords, groups, config)?));
     };
-    let beside: &Path = if checkpoint.is_dir() { checkpoint } else { checkpoint.parent().unwrap_or(checkpoint) };
-    let vocabulary = arguments.vocabulary.as_deref().unwrap_or(beside);
-    let clip = ClipEncoder::open(checkpoint, vocabulary)?;
+    let clip = open_clip(checkpoint, arguments.vocabulary.as_deref())?;
     let scale = clip.clip().logit_scale().map_err(Error::model)?;
     let texts = clip.encode_texts(&groups.prompts())?;
     let config = ZeroShotConfig { scale, ..Default::default() };

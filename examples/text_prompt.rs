@@ -28,7 +28,7 @@ use coral_examples::colony_survey::{
     BagOfWords, FolderSource, Images, SyntheticSurvey, TextScores, class_picture, colonies, follow_sentences, pretrain,
     small_network, text_training, without_slivers,
 };
-use coral_examples::{NetworkArguments, finish, make_folder};
+use coral_examples::{NetworkArguments, finish, make_folder, open_clip};
 use coral_io::{Subset, SyntheticReef, read_image, read_sentences, split_by_seed, write_image, write_label_map};
 use coral_models::candle_core::Device;
 use coral_models::{
@@ -112,8 +112,7 @@ fn clip(arguments: &Arguments) -> Result<ClipEncoder> {
     let missing =
         || Error::parameter("clip", "--clip is needed: a CLIP checkpoint, whose text encoder reads sentences");
     let checkpoint = arguments.clip.as_ref().ok_or_else(missing)?;
-    let beside: &Path = if checkpoint.is_dir() { checkpoint } else { checkpoint.parent().unwrap_or(checkpoint) };
-    ClipEncoder::open(checkpoint, arguments.vocabulary.as_deref().unwrap_or(beside))
+    open_clip(checkpoint, arguments.vocabulary.as_deref())
 }
 
 /// Answers one sentence about one photograph.
