@@ -147,6 +147,7 @@ fn learn_from_folder(arguments: &Arguments, data: &Path) -> Result<String> {
         level: None,
         ignore: Vec::new(),
         min_area: 100,
+        unclear: false,
     };
     let (classes, images) = source.open()?;
     let missing = || Error::parameter("sentences", "--sentences is needed: a file of sentences about classes");

@@ -142,6 +142,7 @@ fn tune_on_folder(arguments: &Arguments, data: &Path, base: &Path) -> Result<Str
         level: arguments.root.clone().map(|root| (root, arguments.level)),
         ignore: arguments.ignore.clone(),
         min_area: arguments.min_area,
+        unclear: true,
     };
     let (classes, images) = source.open_objects()?;
     let shares = [1.0 - arguments.held_out, arguments.held_out];

@@ -23,6 +23,9 @@ pub struct FolderSource {
     pub ignore: Vec<ClassId>,
     /// Smaller regions of label maps are no objects, in pixels.
     pub min_area: u64,
+    /// Whether places of which nobody knows what they show are masks without class. They keep negatives away; beside them, no
+    /// sentence is known to name nothing in the photograph.
+    pub unclear: bool,
 }
 
 /// Photographs with masks whose class 0 is the background.
@@ -35,7 +38,8 @@ impl FolderSource {
     /// When a file is missing or cannot be read.
     pub fn open(&self) -> Result<(ClassSet, Box<dyn Dataset<Item = AnnotatedImage>>)> {
         if let Some(path) = &self.annotations {
-            let coco = CocoImages::new(&read_coco(path)?, &self.data)?.with_unclear_regions();
+            let coco = CocoImages::new(&read_coco(path)?, &self.data)?;
+            let coco = if self.unclear { coco.with_unclear_regions() } else { coco };
             return Ok((coco.classes().clone(), Box::new(coco)));
         }
         let reason = "--classes is needed: a table of the classes of the masks";
@@ -44,7 +48,7 @@ impl FolderSource {
         let (images, labels) = (self.data.join("images"), self.data.join("labels"));
         if labels.is_dir() {
             let folder = LabelMapFolderConfig { images, labels, ignore: self.ignore.clone(), ..Default::default() };
-            let config = LabelMapMasksConfig { min_area: self.min_area, unlabeled: true, ..Default::default() };
+            let config = LabelMapMasksConfig { min_area: self.min_area, unlabeled: self.unclear, ..Default::default() };
             return Ok((classes, Box::new(LabelMapMasks::new(LabelMapFolder::new(folder)?, config)?)));
         }
         let config = MaskFolderConfig { images: self.data.clone(), annotations: self.data.clone(), class: None };

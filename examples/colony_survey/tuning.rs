@@ -68,7 +68,8 @@ pub fn tune(
     let majority = majority(&known.truth, &plan.classes);
     let mut scores =
         vec![ClassScores::new("commonest class", asked.truth.iter().map(|_| majority), &asked.truth, &plan.classes)];
-    if let Some(templates) = known.templates(&plan.classes)?.filter(|_| knows_classes) {
+    let comparable = knows_classes && !asked.truth.is_empty();
+    if let Some(templates) = known.templates(&plan.classes)?.filter(|_| comparable) {
         scores.push(ClassScores::of_templates(&templates, &asked, &plan.classes)?);
     }
     let loss = fit(&mut trainer, &train, plan)?;

@@ -38,8 +38,11 @@ fn on_folder(folder: &Path, more: &[&str]) -> Result<String> {
     let (data, base, table) = (at("reef"), at("base.safetensors"), at("reef/classes.csv"));
     let out = at("tuned.safetensors");
     let mut flags = vec!["--data", &data, "--base", &base, "--classes", &table, "--decoder-heads", "4", "--out", &out];
-    flags.extend(["--epochs", "2", "--min-area", "40", "--held-out", "0.4"]);
+    flags.extend(["--epochs", "2", "--min-area", "40"]);
     flags.extend(more);
+    if !more.contains(&"--held-out") {
+        flags.extend(["--held-out", "0.4"]);
+    }
     run(&arguments(&flags))
 }
 
@@ -75,6 +78,10 @@ fn folders_are_tuned_at_a_level_and_embeddings_are_kept() {
     let first = head(&level);
     assert_eq!(fs::read_dir(&kept).unwrap().count(), 5);
     assert_eq!(head(&level), first);
+    // Nothing held out: there is nothing to compare on.
+    let none = [&level[..], &["--held-out", "0"]].concat();
+    let report = on_folder(folder.path(), &none).unwrap();
+    assert!(!report.contains("nearest template") && report.contains("tuned"), "{report}");
     // All classes but those of the background; the whole branch.
     let more = ["--background", "sand,rubble,seagrass", "--part", "semantic-branch"];
     assert!(head(&more).len() > first.len());
@@ -100,6 +107,7 @@ fn masks_in_json_files_are_read() {
         level: Some(("coral".to_owned(), 0)),
         ignore: Vec::new(),
         min_area: 1,
+        unclear: true,
     };
     let (classes, images) = source(Some("classes.csv")).open_objects().unwrap();
     assert_eq!((classes.len(), images.len(), classes.name(1).as_str()), (2, 1, "coral"));
