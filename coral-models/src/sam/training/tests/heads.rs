@@ -218,7 +218,19 @@ fn what_the_class_head_sees_is_computed_once() {
     // Three images of three masks, two prompts each, four tokens.
     assert_eq!(maps.len(), 3 * 3 * 2 * 4);
     let before = weights(&trainer);
-    let epochs: Vec<_> = (0..250).map(|seed| trainer.fit_epoch_on_maps(&maps, 16, seed).unwrap()).collect();
+    assert_eq!(maps.iter().count(), maps.len());
+    let before = weights(&trainer);
+    assert_eq!(maps.iter().count(), maps.len());
+    let right = |trainer: &SamTrainer| {
+        let found = trainer.classify_maps(&maps).unwrap();
+        assert_eq!(found.len(), maps.len());
+        found.iter().zip(maps.iter()).filter(|(found, (_, class))| *found == class).count()
+    };
+    let guessed = right(&trainer);
+    let epochs: Vec<_> = (0..150).map(|seed| trainer.fit_epoch_on_maps(&maps, 16, seed).unwrap()).collect();
+    let found = trainer.classify_maps(&maps).unwrap();
+    // Sand and coral are no class of any of them.
+    assert!(found.len() == maps.len() && found.iter().all(|class| [0, 3, 4].contains(class)), "{found:?}");
     let (first, last) = (epochs[0].semantic.unwrap(), epochs[149].semantic.unwrap());
     assert!(last < 0.8 * first && epochs[0].training.samples == maps.len(), "{first} {last}");
     for (name, values) in weights(&trainer) {
