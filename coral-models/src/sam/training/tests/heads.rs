@@ -211,7 +211,12 @@ fn classes_can_be_coarse_and_generated_masks_have_them() {
 #[test]
 fn what_the_class_head_sees_is_computed_once() {
     let folder = tempfile::tempdir().unwrap();
-    let base = base(&folder, 1);
+    // A network that tells the masks apart, of other classes.
+    let mut pretrained = trainer(SamPart::Whole);
+    (0..100).for_each(|seed| drop(pretrained.fit_epoch(&Reef(3), seed, &NoProgress).unwrap()));
+    let path = folder.path().join("base.safetensors");
+    pretrained.save(&path).unwrap();
+    let base = Checkpoint::open(&path).unwrap();
     let mut trainer = SamTrainer::fine_tune(tuning(SamPart::ClassHead), &base, 7, &CPU).unwrap();
     let images = EmbeddedImages::new(&trainer, &Genera(3), None, &NoProgress).unwrap();
     let maps = trainer.class_maps(&images, (2, 5), &NoProgress).unwrap();
@@ -219,20 +224,17 @@ fn what_the_class_head_sees_is_computed_once() {
     assert_eq!(maps.len(), 3 * 3 * 2 * 4);
     let before = weights(&trainer);
     assert_eq!(maps.iter().count(), maps.len());
-    let before = weights(&trainer);
-    assert_eq!(maps.iter().count(), maps.len());
     let right = |trainer: &SamTrainer| {
         let found = trainer.classify_maps(&maps).unwrap();
         assert_eq!(found.len(), maps.len());
         found.iter().zip(maps.iter()).filter(|(found, (_, class))| *found == class).count()
     };
-    let guessed = right(&trainer);
+    trainer.trainer_mut().optimizer_mut().scale_learning_rate(|_| 3.0).unwrap();
     let epochs: Vec<_> = (0..150).map(|seed| trainer.fit_epoch_on_maps(&maps, 16, seed).unwrap()).collect();
-    let found = trainer.classify_maps(&maps).unwrap();
-    // Sand and coral are no class of any of them.
-    assert!(found.len() == maps.len() && found.iter().all(|class| [0, 3, 4].contains(class)), "{found:?}");
     let (first, last) = (epochs[0].semantic.unwrap(), epochs[149].semantic.unwrap());
-    assert!(last < 0.8 * first && epochs[0].training.samples == maps.len(), "{first} {last}");
+    assert!(last < 0.5 * first && epochs[0].training.samples == maps.len(), "{first} {last}");
+    // A third of them is of each class.
+    assert!(5 * right(&trainer) > 3 * maps.len(), "{} of {}", right(&trainer), maps.len());
     for (name, values) in weights(&trainer) {
         assert!(values == before[&name] || SamPart::ClassHead.contains(&name), "{name}");
     }
