@@ -60,10 +60,7 @@ pub fn follow_sentences(
         for (index, image) in instructed.iter_mut().enumerate() {
             image.pairs = pairs.draw(&images.get(index)?, random.bits())?;
         }
-        let report = prompter.fit_epoch(&InMemory::new(instructed.clone()), sentences, (random.bits(), &NoProgress))?;
-        if std::env::var("SHOW").is_ok() {
-            println!("{epoch} {report:?}");
-        }
+        prompter.fit_epoch(&InMemory::new(instructed.clone()), sentences, (random.bits(), &NoProgress))?;
         bar.advance(1);
     }
     bar.finish();
