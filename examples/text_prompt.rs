@@ -21,15 +21,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coral_core::{
-    AnnotatedImage, ClassSentences, ClassSet, Dataset, Error, InstanceMask, PointPrompt, Result, RleMask, SeededRng,
+    AnnotatedImage, ClassSentences, ClassSet, Error, InstanceMask, PointPrompt, Result, RleMask, SeededRng,
     SentencePair, TextEncoder,
 };
 use coral_examples::colony_survey::{
-    BagOfWords, FolderSource, Images, SyntheticSurvey, TextScores, class_picture, colonies, follow_sentences, pretrain,
-    small_network, text_training, without_slivers,
+    BagOfWords, FolderArguments, Images, SyntheticSurvey, TextScores, class_picture, colonies, follow_sentences,
+    pretrain, small_network, text_training, without_slivers,
 };
-use coral_examples::{NetworkArguments, finish, make_folder, open_clip};
-use coral_io::{Subset, SyntheticReef, read_image, read_sentences, split_by_seed, write_image, write_label_map};
+use coral_examples::{finish, make_folder, open_clip};
+use coral_io::{SyntheticReef, read_image, read_sentences, write_image, write_label_map};
 use coral_models::candle_core::Device;
 use coral_models::{
     Checkpoint, ClipEncoder, SamConfig, SentenceEmbeddings, TextAdapterConfig, TextFitConfig, TextPrompter,
@@ -40,12 +40,8 @@ use coral_weak::{SentencePairConfig, SentencePairs};
 /// Finds corals by their description.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A folder of photographs with masks to learn from; synthetic reefs without it.
-    #[arg(long, requires_all = ["base", "clip", "sentences"])]
-    data: Option<PathBuf>,
-    /// The weights to start from, e.g. `vit_b_coralscop.pth`.
-    #[arg(long, value_name = "FILE", requires = "data")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    folder: FolderArguments,
     /// A CLIP checkpoint (a file or folder), whose text encoder reads sentences.
     #[arg(long, value_name = "CLIP")]
     clip: Option<PathBuf>,
@@ -55,21 +51,15 @@ struct Arguments {
     /// A file of sentences about classes.
     #[arg(long, value_name = "FILE", requires = "data")]
     sentences: Option<PathBuf>,
-    /// The table of the classes (ids, names, colours, parents).
-    #[arg(long, value_name = "TABLE", requires = "data")]
-    classes: Option<PathBuf>,
-    /// A COCO file that holds the masks.
-    #[arg(long, value_name = "JSON", requires = "data")]
-    annotations: Option<PathBuf>,
-    /// The share of the photographs that is held out.
-    #[arg(long, value_name = "SHARE", requires = "data", default_value_t = 0.2)]
-    held_out: f64,
-    /// Attention heads of the mask decoder, which the weights cannot tell; 8 in every published file.
-    #[arg(long, value_name = "N", requires = "data")]
-    decoder_heads: Option<usize>,
     /// Passes over the photographs. Default: 10, on synthetic reefs 12.
     #[arg(long)]
     epochs: Option<u64>,
+    /// Synthetic reefs to train on; a twentieth as many are held out.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["data", "prompter"], default_value_t = 960)]
+    pictures: usize,
+    /// Passes of pre-training over the synthetic reefs.
+    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["data", "prompter"], default_value_t = 8)]
+    pretraining_epochs: u64,
     /// A trained prompter, to ask it about one photograph.
     #[arg(long, value_name = "FILE", requires_all = ["image", "text", "clip"], conflicts_with = "data")]
     prompter: Option<PathBuf>,
@@ -101,10 +91,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<String> {
     make_folder(&arguments.out)?;
-    match (&arguments.prompter, &arguments.data) {
+    match (&arguments.prompter, &arguments.folder.data) {
         (Some(prompter), _) => ask(arguments, prompter),
-        (None, Some(data)) => learn_from_folder(arguments, data),
-        (None, None) => learn_from_synthetic_reefs(arguments, &Sizes::default()),
+        (None, Some(_)) => learn_from_folder(arguments),
+        (None, None) => learn_from_synthetic_reefs(arguments),
     }
 }
 
@@ -138,29 +128,12 @@ fn ask(arguments: &Arguments, prompter: &Path) -> Result<String> {
     ))
 }
 
-fn learn_from_folder(arguments: &Arguments, data: &Path) -> Result<String> {
-    let source = FolderSource {
-        data: data.to_owned(),
-        annotations: arguments.annotations.clone(),
-        classes: arguments.classes.clone(),
-        background: Vec::new(),
-        level: None,
-        ignore: Vec::new(),
-        min_area: 100,
-        unclear: false,
-    };
-    let (classes, images) = source.open()?;
+fn learn_from_folder(arguments: &Arguments) -> Result<String> {
+    let (classes, images) = arguments.folder.open(false)?;
     let missing = || Error::parameter("sentences", "--sentences is needed: a file of sentences about classes");
     let sentences = read_sentences(arguments.sentences.as_ref().ok_or_else(missing)?, &classes)?;
-    let shares = [1.0 - arguments.held_out, arguments.held_out];
-    let [train, held_out] = split_by_seed(images.len(), shares, arguments.seed)?;
-    let (train, held_out) = (Subset::new(&images, train)?, Subset::new(&images, held_out)?);
-    let network = NetworkArguments {
-        weights: arguments.base.clone(),
-        decoder_heads: arguments.decoder_heads,
-        ..NetworkArguments::default()
-    };
-    let (base, network) = network.checkpoint()?;
+    let [train, held_out] = arguments.folder.split(&images, arguments.seed)?;
+    let (base, network) = arguments.folder.checkpoint()?;
     let learning = Learning {
         language: (classes, sentences),
         epochs: arguments.epochs.unwrap_or(10),
@@ -224,36 +197,22 @@ impl Learning {
     }
 }
 
-/// How much is drawn and trained in a synthetic run.
-struct Sizes {
-    train: usize,
-    held_out: usize,
-    pretraining_epochs: u64,
-    epochs: u64,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self { train: 960, held_out: 40, pretraining_epochs: 8, epochs: 12 }
-    }
-}
-
-fn learn_from_synthetic_reefs(arguments: &Arguments, sizes: &Sizes) -> Result<String> {
+fn learn_from_synthetic_reefs(arguments: &Arguments) -> Result<String> {
     let seed = arguments.seed;
-    let survey = SyntheticSurvey::new(seed, sizes.train, sizes.held_out)?;
+    let survey = SyntheticSurvey::new(seed, arguments.pictures)?;
     let (species, to_species) = survey.level(3)?;
     let base_path = arguments.out.join("base.safetensors");
     let images = colonies(&survey.train, &to_species, (0.5, seed))?;
-    pretrain(&images, &species, (sizes.pretraining_epochs, seed))?.save(&base_path)?;
+    pretrain(&images, &species, (arguments.pretraining_epochs, seed))?.save(&base_path)?;
     let base = Checkpoint::open(&base_path)?;
 
     let language = SyntheticReef::sentences();
     let bag = BagOfWords::new(language.iter().flat_map(|(_, sentences)| sentences).map(String::as_str));
-    let epochs = arguments.epochs.unwrap_or(sizes.epochs);
+    let epochs = arguments.epochs.unwrap_or(12);
     let learning = Learning {
         language: (survey.taxa.clone(), language),
         epochs,
-        training: text_training(epochs * sizes.train as u64),
+        training: text_training(epochs * arguments.pictures as u64),
         adapter: TextAdapterConfig { hidden: 64, tokens: 2, ..TextAdapterConfig::default() },
         network: small_network(),
     };

@@ -19,13 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use coral_core::{AnnotatedImage, ClassId, Dataset, Error, InstanceMask, Result};
+use coral_core::{AnnotatedImage, Dataset, Error, InstanceMask, Remapping, Result};
 use coral_examples::colony_survey::{
-    ClassScores, FolderSource, Images, Proposals, SyntheticSurvey, Tuned, TuningPlan, all_corals, class_picture,
-    colonies, pretrain, small_network, tune,
+    ClassScores, Clicks, FolderArguments, Images, Objects, Proposals, SyntheticSurvey, Tuned, TuningPlan, all_corals,
+    class_picture, colonies, pretrain, small_network, tune,
 };
-use coral_examples::{NetworkArguments, finish, make_folder};
-use coral_io::{InMemory, Subset, split_by_seed, write_image};
+use coral_examples::{finish, make_folder};
+use coral_io::{InMemory, write_image};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, GeneratorConfig, MaskGenerator, Predictor, SamPart, SamTrainer};
 use coral_weak::{NegativeConfig, WithNegatives};
@@ -33,21 +33,11 @@ use coral_weak::{NegativeConfig, WithNegatives};
 /// Tunes CoralSCOP on a user's own classes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A folder of photographs with masks; synthetic reefs without it.
-    #[arg(long, requires = "base")]
-    data: Option<PathBuf>,
-    /// The weights that are tuned, e.g. `vit_b_coralscop.pth`.
-    #[arg(long, value_name = "FILE", requires = "data")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    folder: FolderArguments,
     /// The file for the tuned head. Default: `out/tune_coralscop/head.safetensors`.
     #[arg(long, value_name = "HEAD", default_value = "out/tune_coralscop/head.safetensors")]
     out: PathBuf,
-    /// A COCO file that holds the masks.
-    #[arg(long, value_name = "JSON", requires = "data")]
-    annotations: Option<PathBuf>,
-    /// The table of the classes (ids, names, colours, parents).
-    #[arg(long, value_name = "TABLE", requires = "data")]
-    classes: Option<PathBuf>,
     /// The class that objects belong to; everything else is background.
     #[arg(long, value_name = "CLASS", requires = "data")]
     root: Option<String>,
@@ -57,12 +47,6 @@ struct Arguments {
     /// Classes that are no objects, where there is no `--root`.
     #[arg(long, value_name = "CLASS", requires = "data", value_delimiter = ',', conflicts_with = "root")]
     background: Vec<String>,
-    /// Ids in label maps that mean unlabelled, besides 255.
-    #[arg(long, value_name = "ID", requires = "data", value_delimiter = ',')]
-    ignore: Vec<ClassId>,
-    /// Smaller regions of label maps are no objects, in pixels.
-    #[arg(long, value_name = "PIXELS", requires = "data", default_value_t = 100)]
-    min_area: u64,
     /// Regions beside the objects that are learnt as background, for each object.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.5)]
     negatives: f64,
@@ -76,15 +60,15 @@ struct Arguments {
     /// The learning rate. Default: 0.001, on synthetic reefs 0.002.
     #[arg(long)]
     learning_rate: Option<f64>,
-    /// The share of the photographs that is held out.
-    #[arg(long, value_name = "SHARE", requires = "data", default_value_t = 0.2)]
-    held_out: f64,
     /// A folder that keeps what the image encoder gives, which takes long, for later runs.
     #[arg(long, value_name = "DIR", requires = "data")]
     embeddings: Option<PathBuf>,
-    /// Attention heads of the mask decoder, which the weights cannot tell; 8 in every published file.
-    #[arg(long, value_name = "N", requires = "data")]
-    decoder_heads: Option<usize>,
+    /// Synthetic reefs to train on; a twentieth as many are held out.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "data", default_value_t = 800)]
+    pictures: usize,
+    /// Passes of pre-training over the synthetic reefs.
+    #[arg(long, value_name = "EPOCHS", conflicts_with = "data", default_value_t = 8)]
+    pretraining_epochs: u64,
     /// Pre-trains the small network on corals alone, to see what negatives are good for.
     #[arg(long, conflicts_with = "data")]
     without_negatives: bool,
@@ -123,44 +107,24 @@ fn run(arguments: &Arguments) -> Result<String> {
         return Err(Error::parameter("out", reason));
     }
     make_folder(folder_of(&arguments.out))?;
-    match (&arguments.data, &arguments.base) {
-        (Some(data), Some(base)) => tune_on_folder(arguments, data, base),
-        _ => tune_on_synthetic_reefs(arguments, &Sizes::default()),
-    }
+    if arguments.folder.data.is_some() { tune_on_folder(arguments) } else { tune_on_synthetic_reefs(arguments) }
 }
 
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn tune_on_folder(arguments: &Arguments, data: &Path, base: &Path) -> Result<String> {
-    let source = FolderSource {
-        data: data.to_owned(),
-        annotations: arguments.annotations.clone(),
-        classes: arguments.classes.clone(),
-        background: arguments.background.clone(),
-        level: arguments.root.clone().map(|root| (root, arguments.level)),
-        ignore: arguments.ignore.clone(),
-        min_area: arguments.min_area,
-        unclear: true,
+fn tune_on_folder(arguments: &Arguments) -> Result<String> {
+    let objects = match &arguments.root {
+        Some(root) => Objects::Below(root, arguments.level),
+        None => Objects::AllBut(&arguments.background),
     };
-    let (classes, images) = source.open_objects()?;
-    let shares = [1.0 - arguments.held_out, arguments.held_out];
-    let [train, held_out] = split_by_seed(images.len(), shares, arguments.seed)?;
-    if train.is_empty() {
-        let reason = format!("{} photographs leave none to train on", images.len());
-        return Err(Error::parameter("held_out", reason));
-    }
+    let (classes, images) = arguments.folder.open_objects(objects)?;
     let config = NegativeConfig { per_positive: arguments.negatives, ..NegativeConfig::default() };
     // Places of which nobody knows what they show kept the negatives away; they are no masks to learn from.
     let images = Classed(WithNegatives::new(images, config, arguments.seed)?);
-    let (train, held_out) = (Subset::new(&images, train)?, Subset::new(&images, held_out)?);
-    let network = NetworkArguments {
-        weights: Some(base.to_owned()),
-        decoder_heads: arguments.decoder_heads,
-        ..NetworkArguments::default()
-    };
-    let (base, network) = network.checkpoint()?;
+    let [train, held_out] = arguments.folder.split(&images, arguments.seed)?;
+    let (base, network) = arguments.folder.checkpoint()?;
     let plan = TuningPlan {
         network,
         classes,
@@ -195,28 +159,15 @@ impl<D: Dataset<Item = AnnotatedImage>> Dataset for Classed<D> {
     }
 }
 
-/// How much is drawn and trained in a synthetic run.
-struct Sizes {
-    train: usize,
-    held_out: usize,
-    pretraining_epochs: u64,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self { train: 800, held_out: 40, pretraining_epochs: 8 }
-    }
-}
-
-fn tune_on_synthetic_reefs(arguments: &Arguments, sizes: &Sizes) -> Result<String> {
+fn tune_on_synthetic_reefs(arguments: &Arguments) -> Result<String> {
     let folder = folder_of(&arguments.out);
     let seed = arguments.seed;
-    let survey = SyntheticSurvey::new(seed, sizes.train, sizes.held_out)?;
+    let survey = SyntheticSurvey::new(seed, arguments.pictures)?;
     let (coral, to_coral) = survey.level(0)?;
     let negatives = if arguments.without_negatives { 0.0 } else { 1.0 };
     let images = colonies(&survey.train, &to_coral, (negatives, seed))?;
     let base_path = folder.join("base.safetensors");
-    pretrain(&images, &coral, (sizes.pretraining_epochs, seed))?.save(&base_path)?;
+    pretrain(&images, &coral, (arguments.pretraining_epochs, seed))?.save(&base_path)?;
     let base = Checkpoint::open(&base_path)?;
 
     let (forms, to_forms) = survey.level(1)?;
@@ -237,23 +188,25 @@ fn tune_on_synthetic_reefs(arguments: &Arguments, sizes: &Sizes) -> Result<Strin
     let config = GeneratorConfig { background_class: Some(tuned.head.background()), ..Proposals::settings() };
     write_pictures(folder, &MaskGenerator::new(Predictor::new(sam), config)?, (&held_out, &plan))?;
     let before = SamTrainer::open(&base_path, &Device::Cpu)?.predictor()?;
-    let [reefs, barren] =
-        [&survey.held_out, &survey.barren].map(|pictures| Proposals::of(&before, &all_corals(pictures, &to_coral)?));
-    let (reefs, barren) = (reefs?, barren?);
     Ok(format!(
-        "Clicked on in a grid before tuning:\n\
-         - {} reefs that were held out: {} of {} colonies found; {} masks called coral, {} of them beside corals;\n\
-         - {} pictures without corals: {} masks called coral.\n\n{}Pictures are in {}/reef_N.png.\n",
-        survey.held_out.len(),
-        reefs.found,
-        reefs.colonies,
-        reefs.masks,
-        reefs.false_masks,
-        survey.barren.len(),
-        barren.false_masks,
+        "Before tuning:\n{}\n{}Pictures are in {}/reef_N.png.\n",
+        false_masks(&before, &survey, &to_coral)?,
         report(&tuned, &plan, &arguments.out),
         folder.display(),
     ))
+}
+
+/// What a network calls coral on reefs that were held out and on pictures without corals.
+fn false_masks(predictor: &Predictor, survey: &SyntheticSurvey, to_coral: &Remapping) -> Result<String> {
+    let mut lines = String::new();
+    for (pictures, what) in
+        [(&survey.held_out, "reefs that were held out"), (&survey.barren, "pictures without corals")]
+    {
+        let pictures = all_corals(pictures, to_coral)?;
+        let (proposed, clicked) = (Proposals::of(predictor, &pictures)?, Clicks::of(predictor, &pictures)?);
+        lines += &format!("- {} {what}: {proposed};\n  {clicked}\n", pictures.len());
+    }
+    Ok(lines)
 }
 
 /// Photographs that were held out: what is there and what the tuned network finds.

@@ -2,6 +2,7 @@
 
 mod bag_of_words;
 mod class_scores;
+mod clicks;
 mod folder;
 mod pictures;
 mod pretraining;
@@ -12,7 +13,8 @@ mod tuning;
 
 pub use bag_of_words::BagOfWords;
 pub use class_scores::{Answers, ClassScores};
-pub use folder::{AnnotatedFolder, FolderSource};
+pub use clicks::Clicks;
+pub use folder::{AnnotatedFolder, FolderArguments, Objects};
 pub use pictures::class_picture;
 pub use pretraining::{pretrain, small_network};
 pub use proposals::Proposals;

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use coral_core::{AnnotatedImage, Result, RleMask, Size};
 use coral_models::{GeneratorConfig, MaskGenerator, Predictor};
 
@@ -52,5 +54,15 @@ impl Proposals {
             }
         }
         Ok(counts)
+    }
+}
+
+impl fmt::Display for Proposals {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { masks, false_masks, colonies, found } = self;
+        write!(
+            out,
+            "{found} of {colonies} colonies found; {masks} masks called coral, {false_masks} of them beside corals"
+        )
     }
 }

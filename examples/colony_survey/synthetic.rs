@@ -21,11 +21,12 @@ pub struct SyntheticSurvey {
 }
 
 impl SyntheticSurvey {
-    /// Draws so many pictures to train on and to test on.
+    /// Draws so many pictures to train on, and a twentieth as many, but no fewer than 2, to test on.
     ///
     /// # Errors
     /// None for counts that memory holds.
-    pub fn new(seed: u64, train: usize, held_out: usize) -> Result<Self> {
+    pub fn new(seed: u64, train: usize) -> Result<Self> {
+        let held_out = (train / 20).max(2);
         let size = Size { width: SIDE, height: SIDE };
         let reef = SyntheticReefConfig {
             size,

@@ -2,33 +2,43 @@ use std::fmt;
 
 use coral_core::{NoProgress, Progress, Result, RleMask, SeededRng, SentencePair};
 use coral_io::InMemory;
-use coral_models::{InstructedImage, Predictor, SamLoss, SentenceEmbeddings, TextFitConfig, TextPrompter};
+use coral_models::{Embedding, InstructedImage, Predictor, SamLoss, SentenceEmbeddings, TextFitConfig, TextPrompter};
 use coral_weak::SentencePairs;
 
 use super::Images;
 use super::pretraining::warm_cosine;
 use crate::Bar;
 
-/// Photographs after the image encoder, with sentences drawn for them.
+/// Photographs after the image encoder.
 ///
 /// # Errors
 /// When a photograph cannot be read.
-fn instructed(
-    predictor: &Predictor,
-    images: Images<'_>,
-    (pairs, seed): (&SentencePairs, u64),
-) -> Result<Vec<InstructedImage>> {
+fn embed(predictor: &Predictor, images: Images<'_>) -> Result<Vec<Embedding>> {
     let bar = Bar::new();
     bar.start(images.len() as u64, "images to embed");
     let one = |index: usize| {
-        let image = images.get(index)?;
-        let pairs = pairs.draw(&image, SeededRng::stream(seed, index as u64).bits())?;
         bar.advance(1);
-        Ok(InstructedImage { embedding: predictor.embed(&image.image)?, pairs })
+        predictor.embed(&images.get(index)?.image)
     };
-    let instructed = (0..images.len()).map(one).collect();
+    let embeddings = (0..images.len()).map(one).collect();
     bar.finish();
-    instructed
+    embeddings
+}
+
+/// Sentences drawn for each photograph.
+///
+/// # Errors
+/// When a photograph cannot be read.
+fn instruct(
+    embeddings: &[Embedding],
+    images: Images<'_>,
+    (pairs, seed): (&SentencePairs, u64),
+) -> Result<Vec<InstructedImage>> {
+    let one = |(index, embedding): (usize, &Embedding)| {
+        let pairs = pairs.draw(&images.get(index)?, SeededRng::stream(seed, index as u64).bits())?;
+        Ok(InstructedImage { embedding: embedding.clone(), pairs })
+    };
+    embeddings.iter().enumerate().map(one).collect()
 }
 
 /// How the small network learns sentences. Masks of sentences that name nothing are not learnt as empty ones: with them, a network
@@ -52,15 +62,13 @@ pub fn follow_sentences(
     (pairs, sentences): (&SentencePairs, &SentenceEmbeddings),
     (epochs, seed): (u64, u64),
 ) -> Result<()> {
-    let mut instructed = instructed(&prompter.predictor()?, images, (pairs, seed))?;
+    let embeddings = embed(&prompter.predictor()?, images)?;
     let bar = Bar::new();
     bar.start(epochs, "epochs on sentences");
     for epoch in 0..epochs {
-        let mut random = SeededRng::stream(seed, 1 + epoch);
-        for (index, image) in instructed.iter_mut().enumerate() {
-            image.pairs = pairs.draw(&images.get(index)?, random.bits())?;
-        }
-        prompter.fit_epoch(&InMemory::new(instructed.clone()), sentences, (random.bits(), &NoProgress))?;
+        let mut random = SeededRng::stream(seed, epoch);
+        let instructed = InMemory::new(instruct(&embeddings, images, (pairs, random.bits()))?);
+        prompter.fit_epoch(&instructed, sentences, (random.bits(), &NoProgress))?;
         bar.advance(1);
     }
     bar.finish();
@@ -94,7 +102,8 @@ impl TextScores {
         seed: u64,
     ) -> Result<Self> {
         let mut scores = Self::default();
-        for InstructedImage { embedding, pairs } in instructed(&prompter.predictor()?, images, (pairs, seed))? {
+        let embeddings = embed(&prompter.predictor()?, images)?;
+        for InstructedImage { embedding, pairs } in instruct(&embeddings, images, (pairs, seed))? {
             for SentencePair { sentence, mask: truth, .. } in &pairs {
                 let answer = prompter.predict(&embedding, sentences.get(sentence)?, &[])?;
                 let mask = RleMask::encode(&answer.mask);

@@ -1,7 +1,5 @@
 use super::*;
 
-const SIZES: Sizes = Sizes { train: 4, held_out: 4, pretraining_epochs: 1, epochs: 1 };
-
 fn arguments(flags: &[&str]) -> Arguments {
     Arguments::try_parse_from(std::iter::once("text_prompt").chain(flags.iter().copied())).unwrap()
 }
@@ -9,9 +7,10 @@ fn arguments(flags: &[&str]) -> Arguments {
 #[test]
 fn synthetic_reefs_are_described_from_end_to_end() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = ["--out", folder.path().to_str().unwrap()];
-    let report = learn_from_synthetic_reefs(&arguments(&flags), &SIZES).unwrap();
-    for part in ["  before  ", "  after   ", "Sentences about 4 photographs", "asked_1.png: \""] {
+    let out = ["--out", folder.path().to_str().unwrap()];
+    let small = ["--pictures", "4", "--pretraining-epochs", "1", "--epochs", "1"];
+    let report = run(&arguments(&[small.as_slice(), &out].concat())).unwrap();
+    for part in ["  before  ", "  after   ", "Sentences about 2 photographs", "asked_1.png: \""] {
         assert!(report.contains(part), "{report}");
     }
     let prompter = TextPrompter::open(folder.path().join("prompter.safetensors"), &Device::Cpu).unwrap();

@@ -5,8 +5,6 @@ use coral_models::TunedHead;
 
 use super::*;
 
-const SIZES: Sizes = Sizes { train: 4, held_out: 2, pretraining_epochs: 1 };
-
 fn arguments(flags: &[&str]) -> Arguments {
     Arguments::try_parse_from(std::iter::once("tune_coralscop").chain(flags.iter().copied())).unwrap()
 }
@@ -14,12 +12,13 @@ fn arguments(flags: &[&str]) -> Arguments {
 /// A folder with a small network, `base.safetensors`, and the head of a synthetic run.
 fn synthetic(folder: &Path) -> String {
     let out = folder.join("head.safetensors");
-    tune_on_synthetic_reefs(&arguments(&["--epochs", "2", "--out", out.to_str().unwrap()]), &SIZES).unwrap()
+    let small = ["--pictures", "4", "--pretraining-epochs", "1", "--epochs", "2"];
+    run(&arguments(&[&small[..], &["--out", out.to_str().unwrap()]].concat())).unwrap()
 }
 
 /// Photographs with label maps of species in the layout of folders, and a table of the classes.
 fn write_reefs(folder: &Path) {
-    let survey = SyntheticSurvey::new(5, 5, 1).unwrap();
+    let survey = SyntheticSurvey::new(5, 5).unwrap();
     ["images", "labels"].iter().for_each(|name| fs::create_dir_all(folder.join(name)).unwrap());
     for index in 0..5 {
         let AnnotatedImage { image, masks } = survey.train.get(index).unwrap();
@@ -93,28 +92,23 @@ fn folders_are_tuned_at_a_level_and_embeddings_are_kept() {
 fn masks_in_json_files_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let AnnotatedImage { image, masks } = SyntheticSurvey::new(5, 1, 1).unwrap().train.get(0).unwrap();
+    let AnnotatedImage { image, masks } = SyntheticSurvey::new(5, 1).unwrap().train.get(0).unwrap();
     write_image(at("reef.png"), &image).unwrap();
     let size = coral_core::Size::of(&image);
     let file = SamAnnotations { image_id: 0, file_name: "reef.png".into(), size, masks: masks.clone() };
     write_sam_annotations(at("reef.json"), &file).unwrap();
     write_class_set(at("classes.csv"), &SyntheticReef::taxa()).unwrap();
-    let source = |classes: Option<&str>| FolderSource {
-        data: folder.path().to_owned(),
-        annotations: None,
-        classes: classes.map(at),
-        background: Vec::new(),
-        level: Some(("coral".to_owned(), 0)),
-        ignore: Vec::new(),
-        min_area: 1,
-        unclear: true,
+    let open = |flags: &[String]| {
+        let data = ["--data".to_owned(), folder.path().display().to_string(), "--base".to_owned(), "b".to_owned()];
+        let flags: Vec<&str> = data.iter().chain(flags).map(String::as_str).collect();
+        arguments(&flags).folder.open_objects(Objects::Below("coral", 0))
     };
-    let (classes, images) = source(Some("classes.csv")).open_objects().unwrap();
+    let (classes, images) = open(&["--classes".to_owned(), at("classes.csv").display().to_string()]).unwrap();
     assert_eq!((classes.len(), images.len(), classes.name(1).as_str()), (2, 1, "coral"));
     let read = images.get(0).unwrap().masks;
     assert_eq!(read.len(), masks.len());
     assert!(read.iter().any(|one| one.class == Some(1)));
-    assert!(source(None).open_objects().err().unwrap().to_string().contains("--classes is needed"));
+    assert!(open(&[]).err().unwrap().to_string().contains("--classes is needed"));
 }
 
 #[test]
