@@ -65,10 +65,10 @@ impl Clicks {
 impl fmt::Display for Clicks {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { on, found, beside, false_masks } = self;
-        write!(
-            out,
-            "{found} of {on} clicks on corals and {false_masks} of {beside} beside them give a mask that is called coral"
-        )
+        if *on > 0 {
+            write!(out, "{found} of {on} clicks on corals and ")?;
+        }
+        write!(out, "{false_masks} of {beside} clicks beside corals give a mask that is called coral")
     }
 }
 

@@ -60,9 +60,9 @@ impl Proposals {
 impl fmt::Display for Proposals {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { masks, false_masks, colonies, found } = self;
-        write!(
-            out,
-            "{found} of {colonies} colonies found; {masks} masks called coral, {false_masks} of them beside corals"
-        )
+        if *colonies > 0 {
+            write!(out, "{found} of {colonies} colonies found, ")?;
+        }
+        write!(out, "{masks} masks called coral, {false_masks} of them beside corals")
     }
 }

@@ -35,7 +35,8 @@ pub struct SamLoss {
     /// Whether pixels and IoU count of masks of the background, CoralSCOP's negatives, and of the empty masks of sentences that
     /// name nothing in the image; their class always does.
     pub background_masks: bool,
-    /// Weights of the classes; all 1 when absent.
+    /// Weights of the classes; all 1 when absent. The mean over masks is over their number, not over the sum of their weights,
+    /// so that the share of the cross-entropy in the loss does not depend on which classes were drawn.
     pub class_weights: Option<Vec<f32>>,
     /// The share of each class that is spread over all.
     pub label_smoothing: f64,

@@ -6,6 +6,7 @@ use super::embedded::EmbeddedImage;
 use super::loss::{Shares, Truths};
 use super::rollout::{Tried, Wanted};
 use super::targets::LowResFrame;
+use crate::Augmentation;
 use crate::sam::preprocess::{longest_side_size, resize_and_pad};
 
 /// Where the features of an image come from.
@@ -50,13 +51,15 @@ impl Sample {
         (index, seed): (usize, u64),
         device: &Device,
     ) -> Result<Self> {
-        let mut image = images.get(index)?;
-        if let Some(augmentation) = &config.training.augmentation {
-            image = augmentation.apply_annotated(&image, seed)?;
-        }
-        let (pixels, _) = resize_and_pad(&image.image, config.network.image_size as u32, device)?;
-        let about = (&images.name(index)?[..], Size::of(&image.image), seed);
-        Self::new(config, Source::Pixels(pixels), &image.masks, about)
+        let AnnotatedImage { image, masks } = images.get(index)?;
+        check(config, &masks, (&images.name(index)?, Size::of(&image)))?;
+        let augmentation = config.training.augmentation.as_ref();
+        let image = match augmentation {
+            Some(augmentation) => augmentation.apply(&image, seed)?,
+            None => image,
+        };
+        let (pixels, _) = resize_and_pad(&image, config.network.image_size as u32, device)?;
+        Self::new(config, Source::Pixels(pixels), (&masks, augmentation), (Size::of(&image), seed))
     }
 
     /// An image that was encoded.
@@ -70,16 +73,18 @@ impl Sample {
         let name = images.name(index)?;
         embedding.expect_of(&config.network, &format!("embedding of {name}"))?;
         let features = embedding.features().to_device(device).map_err(Error::model)?;
-        Self::new(config, Source::Features(features), &masks, (&name, embedding.original_size(), seed))
+        let size = embedding.original_size();
+        check(config, &masks, (&name, size))?;
+        Self::new(config, Source::Features(features), (&masks, None), (size, seed))
     }
 
+    /// Draws masks and moves them with the pixels of the image, which has `size` now.
     fn new(
         config: &SamTrainerConfig,
         source: Source,
-        masks: &[InstanceMask],
-        (name, size, seed): (&str, Size, u64),
+        (masks, augmentation): (&[InstanceMask], Option<&Augmentation>),
+        (size, seed): (Size, u64),
     ) -> Result<Self> {
-        check(config, masks, (name, size))?;
         let side = config.network.image_size;
         let low_res = 4 * side / config.network.token_pixels();
         let frame = LowResFrame::new(size, side as u32, low_res as u32)?;
@@ -93,13 +98,19 @@ impl Sample {
             }
             let InstanceMask { mask, class, .. } = &masks[index];
             let known = class.filter(|&class| config.classes.get(class).is_some()).unwrap_or(UNLABELED);
-            let truth = frame.reduce(mask)?;
+            // Of large photographs moving a mask takes long, and only some are drawn.
+            let mask = match augmentation.map(|augmentation| augmentation.apply_to_mask(mask, seed)).transpose()? {
+                Some(moved) if moved.is_empty() && !mask.is_empty() => continue,
+                Some(moved) => moved,
+                None => mask.clone(),
+            };
+            let truth = frame.reduce(&mask)?;
             if truth.is_empty() {
                 vanished += 1;
                 continue;
             }
             let counted = config.training.loss.background_masks || *class != Some(config.background);
-            chosen.push(SampleMask { mask: mask.clone(), truth, class: known, counted, seed: random.bits() });
+            chosen.push(SampleMask { mask, truth, class: known, counted, seed: random.bits() });
         }
         let sizes = [size, longest_side_size(size, side as u32)];
         Ok(Self { source, frame, sizes, masks: chosen, vanished, seed: random.bits() })

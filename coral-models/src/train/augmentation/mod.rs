@@ -221,16 +221,23 @@ impl Augmentation {
     /// Those of [`apply`](Self::apply); [`Error::ShapeMismatch`] when a mask has another size than the photograph.
     pub fn apply_annotated(&self, sample: &AnnotatedImage, seed: u64) -> Result<AnnotatedImage> {
         let size = Size::of(&sample.image);
-        let geometry = self.geometry(size, seed)?;
         let moved = |(index, instance): (usize, &InstanceMask)| {
             size.expect(&format!("masks[{index}]"), instance.mask.size())?;
-            let pixels = geometry.apply_to_labels(&instance.mask.decode().mapv(u8::from));
-            let mask = RleMask::encode(&pixels.mapv(|inside| inside == 1));
+            let mask = self.apply_to_mask(&instance.mask, seed)?;
             Ok(InstanceMask { point: None, crop_box: Rect::whole(mask.size()), mask, ..instance.clone() })
         };
         let masks = sample.masks.iter().enumerate().map(moved).collect::<Result<Vec<_>>>()?;
         let masks = masks.into_iter().filter(|instance| !instance.mask.is_empty()).collect();
         Ok(AnnotatedImage { image: self.apply(&sample.image, seed)?, masks })
+    }
+
+    /// Moves a mask as [`apply`](Self::apply) moves the pixels of a photograph of the same size.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply).
+    pub fn apply_to_mask(&self, mask: &RleMask, seed: u64) -> Result<RleMask> {
+        let pixels = self.geometry(mask.size(), seed)?.apply_to_labels(&mask.decode().mapv(u8::from));
+        Ok(RleMask::encode(&pixels.mapv(|inside| inside == 1)))
     }
 
     fn geometry(&self, whole: Size, seed: u64) -> Result<Geometry> {

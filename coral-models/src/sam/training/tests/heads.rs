@@ -213,7 +213,9 @@ fn what_the_class_head_sees_is_computed_once() {
     let folder = tempfile::tempdir().unwrap();
     // A network that tells the masks apart, of other classes.
     let mut pretrained = trainer(SamPart::Whole);
-    (0..100).for_each(|seed| drop(pretrained.fit_epoch(&Reef(3), seed, &NoProgress).unwrap()));
+    for seed in 0..100 {
+        pretrained.fit_epoch(&Reef(3), seed, &NoProgress).unwrap();
+    }
     let path = folder.path().join("base.safetensors");
     pretrained.save(&path).unwrap();
     let base = Checkpoint::open(&path).unwrap();
