@@ -25,7 +25,7 @@ use coral_examples::colony_survey::{
     class_picture, colonies, pretrain, small_network, tune,
 };
 use coral_examples::{finish, make_folder};
-use coral_io::{InMemory, write_image};
+use coral_io::{InMemory, RemappedMasks, write_image};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, GeneratorConfig, MaskGenerator, Predictor, SamPart, SamTrainer};
 use coral_weak::{NegativeConfig, WithNegatives};
@@ -47,7 +47,8 @@ struct Arguments {
     /// Classes that are no objects, where there is no `--root`.
     #[arg(long, value_name = "CLASS", requires = "data", value_delimiter = ',', conflicts_with = "root")]
     background: Vec<String>,
-    /// Regions beside the objects that are learnt as background, for each object.
+    /// Regions without any object that are learnt as background, for each object; none at 0. Whatever nobody has outlined there
+    /// is background then.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.5)]
     negatives: f64,
     /// What is tuned; the less, the faster. Default: the class head of published weights, the semantic branch of the small
@@ -120,10 +121,9 @@ fn tune_on_folder(arguments: &Arguments) -> Result<String> {
         None => Objects::AllBut(&arguments.background),
     };
     let (classes, images) = arguments.folder.open_objects(objects)?;
-    let config = NegativeConfig { per_positive: arguments.negatives, ..NegativeConfig::default() };
-    // Places of which nobody knows what they show kept the negatives away; they are no masks to learn from.
-    let images = Classed(WithNegatives::new(images, config, arguments.seed)?);
     let [train, held_out] = arguments.folder.split(&images, arguments.seed)?;
+    let seed = arguments.seed;
+    let (train, held_out) = (beside(train, arguments.negatives, seed)?, beside(held_out, HELD_OUT_NEGATIVES, seed)?);
     let (base, network) = arguments.folder.checkpoint()?;
     let plan = TuningPlan {
         network,
@@ -138,25 +138,20 @@ fn tune_on_folder(arguments: &Arguments) -> Result<String> {
     Ok(report(&tuned, &plan, &arguments.out))
 }
 
-/// Masks with a class alone.
-struct Classed<D>(D);
+/// Regions beside the objects on which the background is tested, for each object: as many, whatever is trained.
+const HELD_OUT_NEGATIVES: f64 = 0.5;
 
-impl<D: Dataset<Item = AnnotatedImage>> Dataset for Classed<D> {
-    type Item = AnnotatedImage;
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get(&self, index: usize) -> Result<AnnotatedImage> {
-        let mut image = self.0.get(index)?;
-        image.masks.retain(|one| one.class.is_some());
-        Ok(image)
-    }
-
-    fn name(&self, index: usize) -> Result<String> {
-        self.0.name(index)
-    }
+/// Adds so many regions beside the objects for each of them, and leaves out places of which nobody knows what they show: they have
+/// kept the regions away.
+fn beside<D: Dataset<Item = AnnotatedImage>>(
+    images: D,
+    negatives: f64,
+    seed: u64,
+) -> Result<impl Dataset<Item = AnnotatedImage>> {
+    let whole = NegativeConfig::default();
+    let without_positives = if negatives > 0.0 { whole.without_positives } else { 0 };
+    let config = NegativeConfig { per_positive: negatives, without_positives, ..whole };
+    Ok(RemappedMasks::new(WithNegatives::new(images, config, seed)?, Remapping::identity()).without_unclassed())
 }
 
 fn tune_on_synthetic_reefs(arguments: &Arguments) -> Result<String> {
@@ -171,8 +166,8 @@ fn tune_on_synthetic_reefs(arguments: &Arguments) -> Result<String> {
     let base = Checkpoint::open(&base_path)?;
 
     let (forms, to_forms) = survey.level(1)?;
-    let masks = |images: &InMemory<AnnotatedImage>| colonies(images, &to_forms, (arguments.negatives, seed));
-    let (train, held_out) = (masks(&survey.train)?, masks(&survey.held_out)?);
+    let masks = |images: &InMemory<AnnotatedImage>, negatives: f64| colonies(images, &to_forms, (negatives, seed));
+    let (train, held_out) = (masks(&survey.train, arguments.negatives)?, masks(&survey.held_out, HELD_OUT_NEGATIVES)?);
     let plan = TuningPlan {
         network: small_network(),
         classes: forms,
@@ -229,7 +224,7 @@ fn report(tuned: &Tuned, plan: &TuningPlan, out: &Path) -> String {
     };
     let table = ClassScores::table(&tuned.scores, &plan.classes);
     format!(
-        "Masks of held-out photographs that get their class, in percent (`mean` of the classes that occur):\n\n{table}\n\
+        "Masks of held-out photographs that get their class, in percent:\n\n{table}\n\
          {loss} The head is in {}.\n",
         out.display()
     )

@@ -1,6 +1,6 @@
 use coral_core::ndarray::{Array2, ArrayView2};
 use coral_core::{ClassId, ClassSet, Dataset, Error, Result, SeededRng};
-use coral_models::{EmbeddedImage, EmbeddedImages, Predictor, PromptConfig};
+use coral_models::{DecodedMask, EmbeddedImage, EmbeddedImages, Predictor, PromptConfig};
 use coral_weak::{TemplateBundler, Templates};
 
 /// What a network says of one prompt, a click or a box, for every mask that has a class.
@@ -15,22 +15,39 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Asks a network, with prompts drawn from `seed`.
+    /// Asks a network about every mask, so many times, with prompts drawn from `seed`. Of three answers the one counts that the
+    /// network is surest of.
     ///
     /// # Errors
     /// When an embedding cannot be read or is of another network.
-    pub fn of(predictor: &Predictor, images: &EmbeddedImages, seed: u64) -> Result<Self> {
-        let prompts = PromptConfig::single();
+    pub fn of(predictor: &Predictor, images: &EmbeddedImages, (times, seed): (usize, u64)) -> Result<Self> {
+        let config = PromptConfig::single();
         let (mut answers, mut features) = (Self::default(), Vec::new());
         for index in 0..images.len() {
             let EmbeddedImage { embedding, masks } = images.get(index)?;
             let mut random = SeededRng::stream(seed, index as u64);
+            let (mut prompts, mut truth) = (Vec::new(), Vec::new());
             let classed = masks.iter().filter_map(|one| Some((&one.mask, one.class?)));
             for (mask, class) in classed.filter(|(mask, _)| !mask.is_empty()) {
-                let prompt = prompts.first_prompt(mask, embedding.image_size(), random.bits())?;
-                let Some(answer) = predictor.predict(&embedding, &prompt)?.into_iter().next() else { continue };
+                for _ in 0..times {
+                    prompts.push(config.first_prompt(mask, embedding.image_size(), random.bits())?);
+                    truth.push(class);
+                }
+            }
+            // Masks are not needed, only what they are: nothing is brought to the size of the photograph.
+            let mut best: Vec<Option<DecodedMask>> = vec![None; prompts.len()];
+            predictor.decode(&embedding, &prompts, true, |batch| {
+                for one in batch {
+                    let best = &mut best[one.prompt];
+                    if best.as_ref().is_none_or(|former| one.predicted_iou > former.predicted_iou) {
+                        *best = Some(one);
+                    }
+                }
+                Ok(())
+            })?;
+            for (answer, class) in best.into_iter().zip(truth).filter_map(|(answer, class)| Some((answer?, class))) {
                 answers.truth.push(class);
-                answers.classes.push(answer.class);
+                answers.classes.push(answer.class());
                 features.extend(answer.features);
             }
         }
@@ -96,32 +113,41 @@ impl ClassScores {
         Ok(Self::new("nearest template", nearest, &answers.truth, classes))
     }
 
-    /// The share of masks that get their class; `None` without masks.
+    /// The share of the objects, all but the background, that get their class; `None` without objects.
     pub fn accuracy(&self) -> Option<f64> {
-        let sum = |of: fn(&(u64, u64)) -> u64| self.right.iter().map(of).sum::<u64>();
-        let all = sum(|(_, all)| *all);
-        (all > 0).then(|| sum(|(right, _)| *right) as f64 / all as f64)
+        let objects = || self.right.iter().skip(1);
+        let all = objects().map(|(_, all)| all).sum::<u64>();
+        (all > 0).then(|| objects().map(|(right, _)| right).sum::<u64>() as f64 / all as f64)
     }
 
-    /// The mean of the classes' shares, of the classes that occur.
+    /// The mean of the shares of all classes that occur, with the background.
     pub fn mean_recall(&self) -> Option<f64> {
         let shares = self.right.iter().filter(|(_, all)| *all > 0).map(|&(right, all)| right as f64 / all as f64);
         let shares: Vec<f64> = shares.collect();
         (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
     }
 
-    /// A line per method: the share of masks that get their class, of each class and of all, and the mean over classes, in
-    /// percent.
+    /// A line per class, with its masks and the share that each method gives the class, in percent; then that of all objects, and
+    /// the mean over classes.
     pub fn table(scores: &[Self], classes: &ClassSet) -> String {
-        let cell = |value: Option<f64>| value.map_or(format!(" {:>10}", "-"), |v| format!(" {:>10.1}", 100.0 * v));
-        let names = classes.iter().map(|class| format!(" {:>10.10}", class.name)).collect::<String>();
-        let mut text = format!("{:18}{names} {:>10} {:>10}\n", "", "all masks", "mean");
-        for one in scores {
-            let share = |&(right, all): &(u64, u64)| cell((all > 0).then(|| right as f64 / all as f64));
-            let shares = classes.iter().map(|class| share(&one.right[usize::from(class.id)])).collect::<String>();
-            text += &format!("{:18}{shares}{}{}\n", one.name, cell(one.accuracy()), cell(one.mean_recall()));
+        let line = |name: &str, masks: String, cells: &dyn Fn(&Self) -> Option<f64>| {
+            let cell = |one| cells(one).map_or(format!(" {:>16}", "-"), |share| format!(" {:>16.1}", 100.0 * share));
+            format!("{name:24} {masks:>6}{}\n", scores.iter().map(cell).collect::<String>())
+        };
+        let names = scores.iter().map(|one| format!(" {:>16}", one.name)).collect::<String>();
+        let mut text = format!("{:24} {:>6}{names}\n", "", "masks");
+        let of = |one: &Self, class: usize| one.right.get(class).copied().unwrap_or_default();
+        let masks = |class: usize| scores.first().map_or(0, |one| of(one, class).1);
+        for class in classes.iter() {
+            let id = usize::from(class.id);
+            let share = |one: &Self| {
+                Some(of(one, id)).filter(|(_, all)| *all > 0).map(|(right, all)| right as f64 / all as f64)
+            };
+            text += &line(&class.name, masks(id).to_string(), &share);
         }
-        text
+        let objects = (1..classes.num_ids()).map(masks).sum::<u64>().to_string();
+        text += &line("all but the first", objects, &Self::accuracy);
+        text + &line("mean of the classes", String::new(), &Self::mean_recall)
     }
 }
 
@@ -136,12 +162,13 @@ mod tests {
         let classes = ClassSet::from_names(["background", "branching", "massive"]).unwrap();
         let scores = ClassScores::new("some", [Some(0), Some(1), None, Some(0)], &[0, 1, 1, 1], &classes);
         assert_eq!(scores.right, [(1, 1), (1, 3), (0, 0)]);
-        assert_eq!((scores.accuracy(), scores.mean_recall()), (Some(0.5), Some((1.0 + 1.0 / 3.0) / 2.0)));
+        assert_eq!((scores.accuracy(), scores.mean_recall()), (Some(1.0 / 3.0), Some((1.0 + 1.0 / 3.0) / 2.0)));
         let table = ClassScores::table(&[scores], &classes);
-        assert!(
-            table.lines().nth(1).unwrap().ends_with("100.0       33.3          -       50.0       66.7"),
-            "{table}"
-        );
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2], ["branching", "3", "33.3"]);
+        assert_eq!(lines[3], ["massive", "0", "-"]);
+        assert_eq!(lines[4], ["all", "but", "the", "first", "3", "33.3"]);
+        assert_eq!(lines[5], ["mean", "of", "the", "classes", "66.7"]);
         let nothing = ClassScores::new("none", [], &[], &classes);
         assert_eq!((nothing.accuracy(), nothing.mean_recall()), (None, None));
     }

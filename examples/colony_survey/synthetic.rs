@@ -95,7 +95,7 @@ fn corals(remapping: &Remapping) -> Remapping {
 pub(super) const MIN_AREA: u64 = 40;
 
 /// The colonies alone: what annotators of corals draw. With `negatives` above 0, there are also masks of what is no coral: seagrass
-/// and stones, and regions between the colonies that are drawn at random, so many for each colony.
+/// and stones, and regions between the colonies that are drawn at random, so many for each colony, and some where there is none.
 ///
 /// # Errors
 /// When `negatives` is out of range.
@@ -104,8 +104,10 @@ pub fn colonies(
     remapping: &Remapping,
     (negatives, seed): (f64, u64),
 ) -> Result<InMemory<AnnotatedImage>> {
-    let drawn = if negatives > 0.0 { remapping.clone() } else { corals(remapping) };
-    let masks = RemappedMasks::new(images, drawn).without_unclassed();
+    if negatives == 0.0 {
+        return without_slivers(&all_corals(images, remapping)?);
+    }
+    let masks = RemappedMasks::new(images, remapping.clone()).without_unclassed();
     let config = NegativeConfig { per_positive: negatives, margin: 1, ..NegativeConfig::default() };
     without_slivers(&InMemory::load(&WithNegatives::new(masks, config, seed)?, &NoProgress)?)
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use coral_core::{ClassId, ClassSet, NoProgress, Progress, Result, SeededRng};
+use coral_core::{ClassId, ClassSet, Dataset, Error, NoProgress, Progress, Result, SeededRng};
 use coral_models::candle_core::Device;
 use coral_models::{
     Checkpoint, EmbeddedImages, Predictor, SamConfig, SamFitConfig, SamPart, SamTrainer, SamTrainerConfig, TunedHead,
@@ -63,19 +63,24 @@ pub fn tune(
     let held_out = EmbeddedImages::new(&trainer, held_out, embeddings, &bar)?;
 
     let before = trainer.predictor()?;
-    let known = Answers::of(&before, &train, seed(plan, 0))?;
-    let asked = Answers::of(&before, &held_out, seed(plan, 1))?;
-    let majority = majority(&known.truth, &plan.classes);
-    let mut scores =
-        vec![ClassScores::new("commonest class", asked.truth.iter().map(|_| majority), &asked.truth, &plan.classes)];
-    let comparable = knows_classes && !asked.truth.is_empty();
-    if let Some(templates) = known.templates(&plan.classes)?.filter(|_| comparable) {
-        scores.push(ClassScores::of_templates(&templates, &asked, &plan.classes)?);
+    let asked = Answers::of(&before, &held_out, (1, seed(plan, 1)))?;
+    let commonest = commonest(&train, &plan.classes)?;
+    let mut scores = vec![ClassScores::new(
+        "commonest class",
+        asked.truth.iter().map(|_| Some(commonest)),
+        &asked.truth,
+        &plan.classes,
+    )];
+    if knows_classes && !asked.truth.is_empty() {
+        // As many prompts of every mask as the class head learns from.
+        let known = Answers::of(&before, &train, (PROMPTS, seed(plan, 0)))?;
+        let templates = known.templates(&plan.classes)?;
+        scores.extend(templates.map(|all| ClassScores::of_templates(&all, &asked, &plan.classes)).transpose()?);
     }
     let loss = fit(&mut trainer, &train, plan)?;
     let head = TunedHead::of(&trainer)?;
     // As users get it: from the base and the head.
-    let after = Answers::of(&Predictor::new(head.load_onto(base, &Device::Cpu)?), &held_out, seed(plan, 1))?;
+    let after = Answers::of(&Predictor::new(head.load_onto(base, &Device::Cpu)?), &held_out, (1, seed(plan, 1)))?;
     scores.push(ClassScores::new("tuned", after.classes, &after.truth, &plan.classes));
     Ok(Tuned { head, scores, loss })
 }
@@ -105,8 +110,24 @@ fn seed(plan: &TuningPlan, stream: u64) -> u64 {
     SeededRng::stream(plan.seed, stream).bits()
 }
 
-/// The class of most masks; the first of several.
-fn majority(truth: &[ClassId], classes: &ClassSet) -> Option<ClassId> {
-    let count = |class: ClassId| truth.iter().filter(|&&of| of == class).count();
-    classes.iter().map(|class| class.id).max_by_key(|&class| (count(class), ClassId::MAX - class))
+/// The class of most objects; the first of several.
+///
+/// # Errors
+/// When no mask to learn from is an object.
+fn commonest(images: &EmbeddedImages, classes: &ClassSet) -> Result<ClassId> {
+    let mut counts = vec![0_u64; classes.num_ids()];
+    for index in 0..images.len() {
+        for class in images.get(index)?.masks.iter().filter_map(|one| one.class) {
+            if let Some(count) = counts.get_mut(usize::from(class)) {
+                *count += 1;
+            }
+        }
+    }
+    let objects = classes.iter().map(|class| class.id).filter(|&class| class != 0);
+    let commonest = objects.max_by_key(|&class| (counts[usize::from(class)], ClassId::MAX - class));
+    commonest.filter(|&class| counts[usize::from(class)] > 0).ok_or_else(|| {
+        let names: Vec<&str> = classes.iter().filter(|class| class.id != 0).map(|class| &class.name[..]).collect();
+        let reason = format!("no mask of the photographs to learn from is of a class of {}", names.join(", "));
+        Error::input("masks", reason)
+    })
 }
