@@ -31,7 +31,9 @@ use coral_core::image::RgbImage;
 use coral_core::{
     BoxPrompt, ClassId, ClassSet, Error, LabelMap, PointLabel, PointPrompt, Prompt, Result, RleMask, Size,
 };
-use coral_examples::{NamedPrompt, NetworkArguments, finish, make_folder, outline_width, read_prompts, spinner};
+use coral_examples::{
+    NamedPrompt, NetworkArguments, finish, make_folder, numbers, outline_width, read_prompts, spinner,
+};
 use coral_io::{
     ColoredMask, draw_contours, draw_points, instance_color, overlay_masks, read_image, write_image,
     write_palette_label_map,
@@ -72,11 +74,6 @@ struct Arguments {
     /// Keeps the embedded image in this file, or takes it from there when it exists: the slow part of the work.
     #[arg(long, value_name = "FILE")]
     embedding: Option<PathBuf>,
-}
-
-fn numbers<const N: usize>(text: &str) -> std::result::Result<[f32; N], String> {
-    let numbers: std::result::Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    numbers.ok().and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| format!("expected {N} numbers with commas"))
 }
 
 fn main() -> ExitCode {

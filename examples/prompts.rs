@@ -140,6 +140,15 @@ fn from_json(path: &Path, bytes: &[u8]) -> Result<Vec<NamedPrompt>> {
     read.into_iter().enumerate().map(named).collect()
 }
 
+/// Numbers with commas between them, from a command line.
+///
+/// # Errors
+/// What was expected, when there is anything else.
+pub fn numbers<const N: usize>(text: &str) -> std::result::Result<[f32; N], String> {
+    let numbers: std::result::Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    numbers.ok().and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| format!("expected {N} numbers with commas"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@
 //!
 //! Without arguments it pre-trains a small network on synthetic reefs, teaches it the sentences of twenty species, five of each,
 //! and prints how it answers sentences about reefs that it has not seen, before and after. CLIP's text encoder is stood in for
-//! by a bag of words there. `--data` is a folder as `tune_coralscop` reads it, `--sentences` a file with a heading `[class]` above
+//! by a bag of words there, unless `--clip` names one. `--data` is a folder as `tune_coralscop` reads it, `--sentences` a file with a heading `[class]` above
 //! the sentences of each class.
 //!
 //! Writes `prompter.safetensors` and, in synthetic runs, the base (`base.safetensors`) and `asked_N.png`: a photograph, what a
@@ -22,13 +22,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use coral_core::{
     AnnotatedImage, ClassSentences, ClassSet, Error, InstanceMask, PointPrompt, Result, RleMask, SeededRng,
-    SentencePair, TextEncoder,
+    SentencePair, Size, TextEncoder,
 };
 use coral_examples::colony_survey::{
-    BagOfWords, FolderArguments, Images, SyntheticSurvey, TextScores, class_picture, colonies, follow_sentences,
-    pretrain, small_network, text_training, without_slivers,
+    BagOfWords, DescribedReefs, FolderArguments, Images, MIN_AREA, SyntheticSurvey, TextScores, class_picture,
+    colonies, follow_sentences, pretrain, small_network, text_training,
 };
-use coral_examples::{finish, make_folder, open_clip};
+use coral_examples::{finish, make_folder, numbers, open_clip};
 use coral_io::{SyntheticReef, read_image, read_sentences, write_image, write_label_map};
 use coral_models::candle_core::Device;
 use coral_models::{
@@ -70,7 +70,7 @@ struct Arguments {
     #[arg(long, value_name = "SENTENCE", requires = "prompter")]
     text: Option<String>,
     /// A pixel inside of it, `X,Y`; may be repeated.
-    #[arg(long, value_name = "X,Y", requires = "prompter", value_parser = point)]
+    #[arg(long, value_name = "X,Y", requires = "prompter", value_parser = numbers::<2>)]
     point: Vec<[f32; 2]>,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
@@ -78,11 +78,6 @@ struct Arguments {
     /// The folder for results.
     #[arg(long, default_value = "out/text_prompt")]
     out: PathBuf,
-}
-
-fn point(text: &str) -> std::result::Result<[f32; 2], String> {
-    let numbers: Vec<f32> = text.split(',').filter_map(|number| number.trim().parse().ok()).collect();
-    <[f32; 2]>::try_from(numbers).map_err(|_| format!("expected X,Y in pixels, got `{text}`"))
 }
 
 fn main() -> ExitCode {
@@ -98,11 +93,14 @@ fn run(arguments: &Arguments) -> Result<String> {
     }
 }
 
-fn clip(arguments: &Arguments) -> Result<ClipEncoder> {
+fn clip(arguments: &Arguments) -> Result<Option<ClipEncoder>> {
+    arguments.clip.as_ref().map(|checkpoint| open_clip(checkpoint, arguments.vocabulary.as_deref())).transpose()
+}
+
+fn needed_clip(arguments: &Arguments) -> Result<ClipEncoder> {
     let missing =
         || Error::parameter("clip", "--clip is needed: a CLIP checkpoint, whose text encoder reads sentences");
-    let checkpoint = arguments.clip.as_ref().ok_or_else(missing)?;
-    open_clip(checkpoint, arguments.vocabulary.as_deref())
+    clip(arguments)?.ok_or_else(missing)
 }
 
 /// Answers one sentence about one photograph.
@@ -111,7 +109,7 @@ fn ask(arguments: &Arguments, prompter: &Path) -> Result<String> {
         return Err(Error::parameter("image", "--image and --text are needed"));
     };
     let prompter = TextPrompter::open(prompter, &Device::Cpu)?;
-    let sentences = SentenceEmbeddings::new(&clip(arguments)?, [text.as_str()])?;
+    let sentences = SentenceEmbeddings::new(&needed_clip(arguments)?, [text.as_str()])?;
     let photo = read_image(image)?;
     let points = arguments.point.iter().map(|&[x, y]| PointPrompt { x, y, foreground: true }).collect::<Vec<_>>();
     let embedding = prompter.predictor()?.embed(&photo)?;
@@ -137,11 +135,12 @@ fn learn_from_folder(arguments: &Arguments) -> Result<String> {
     let learning = Learning {
         language: (classes, sentences),
         epochs: arguments.epochs.unwrap_or(10),
+        min_area: arguments.folder.min_area,
         training: TextFitConfig::default(),
         adapter: TextAdapterConfig::default(),
         network,
     };
-    let clip = clip(arguments)?;
+    let clip = needed_clip(arguments)?;
     let (_, report) = learning.run(arguments, (&base, &clip), [&train, &held_out])?;
     Ok(report)
 }
@@ -155,7 +154,12 @@ struct Learning {
     adapter: TextAdapterConfig,
     training: TextFitConfig,
     epochs: u64,
+    /// What is seen of a class on fewer pixels is neither there nor absent.
+    min_area: u64,
 }
+
+/// The stream of random numbers of the sentences that are asked; those of epochs are smaller.
+const ASKED: u64 = 1 << 32;
 
 /// A network that follows sentences, and what it was taught with.
 struct Learnt {
@@ -175,20 +179,28 @@ impl Learning {
         let texts: Vec<String> = language.iter().flat_map(|(_, sentences)| sentences.to_vec()).collect();
         let sentences = SentenceEmbeddings::new(encoder, texts.clone())?;
         let text_dim = texts.first().map_or(Ok(0), |text| sentences.get(text).map(<[f32]>::len))?;
-        let pairs = SentencePairs::new(classes, language, SentencePairConfig::default())?;
+        let pairs = SentencePairs::new(
+            classes,
+            language,
+            SentencePairConfig { min_area: self.min_area, ..Default::default() },
+        )?;
         let adapter = TextAdapterConfig { text_dim, ..self.adapter };
         let config = TextPrompterConfig::new(self.network, adapter, self.training);
         let mut prompter = TextPrompter::fine_tune(config, base, arguments.seed, &Device::Cpu)?;
 
-        // The same sentences before and after.
-        let asked = SeededRng::stream(arguments.seed, 1).bits();
-        let before = TextScores::of(&prompter, held_out, (&pairs, &sentences), asked)?;
-        follow_sentences(&mut prompter, train, (&pairs, &sentences), (self.epochs, arguments.seed))?;
-        let after = TextScores::of(&prompter, held_out, (&pairs, &sentences), asked)?;
+        let seed = arguments.seed;
+        let asked = SeededRng::stream(seed, ASKED).bits();
+        let held_out = DescribedReefs::new(&prompter, held_out, &pairs)?;
+        let of = |prompter: &TextPrompter| TextScores::of(prompter, &held_out, &sentences, asked);
+        let (any, before) = (TextScores::of_all_objects(&held_out, asked)?, of(&prompter)?);
+        let train = DescribedReefs::new(&prompter, train, &pairs)?;
+        follow_sentences(&mut prompter, &train, &sentences, (self.epochs, seed))?;
+        let after = of(&prompter)?;
         let path = arguments.out.join("prompter.safetensors");
         prompter.save(&path)?;
         let report = format!(
-            "Sentences about {} photographs that were held out:\n  before  {before}\n  after   {after}\n\
+            "Sentences about {} photographs that were held out:\n  all corals, whatever is asked  {any}\n  \
+             before                         {before}\n  after                          {after}\n\
              The network is in {}.\n",
             held_out.len(),
             path.display()
@@ -207,6 +219,7 @@ fn learn_from_synthetic_reefs(arguments: &Arguments) -> Result<String> {
     let base = Checkpoint::open(&base_path)?;
 
     let language = SyntheticReef::sentences();
+    let clip = clip(arguments)?;
     let bag = BagOfWords::new(language.iter().flat_map(|(_, sentences)| sentences).map(String::as_str));
     let epochs = arguments.epochs.unwrap_or(12);
     let learning = Learning {
@@ -215,10 +228,11 @@ fn learn_from_synthetic_reefs(arguments: &Arguments) -> Result<String> {
         training: text_training(epochs * arguments.pictures as u64),
         adapter: TextAdapterConfig { hidden: 64, tokens: 2, ..TextAdapterConfig::default() },
         network: small_network(),
+        min_area: MIN_AREA,
     };
-    let (train, held_out) = (without_slivers(&survey.train)?, without_slivers(&survey.held_out)?);
-    let (learnt, report) = learning.run(arguments, (&base, &bag), [&train, &held_out])?;
-    let asked = write_pictures(arguments, &learnt, (&held_out, &survey.taxa))?;
+    let encoder: &dyn TextEncoder = clip.as_ref().map_or(&bag, |clip| clip);
+    let (learnt, report) = learning.run(arguments, (&base, encoder), [&survey.train, &survey.held_out])?;
+    let asked = write_pictures(arguments, &learnt, (&survey.held_out, &survey.taxa))?;
     Ok(format!("{report}\nPictures: the photograph, what the sentence names in it, what is found.\n{asked}"))
 }
 
@@ -229,13 +243,10 @@ fn write_pictures(arguments: &Arguments, learnt: &Learnt, (images, taxa): (Image
     let mut lines = String::new();
     for index in 0..images.len().min(PICTURES) {
         let AnnotatedImage { image, masks } = images.get(index)?;
-        let pairs = learnt.pairs.draw(&AnnotatedImage { image: image.clone(), masks }, arguments.seed)?;
+        let pairs = learnt.pairs.draw(Size::of(&image), &masks, arguments.seed)?;
         // A sentence about what is there, in the last picture one about what is not.
-        let Some(SentencePair { sentence, class, mask }) =
-            (if index + 1 < PICTURES { pairs.first() } else { pairs.last() })
-        else {
-            continue;
-        };
+        let is_asked = |pair: &&SentencePair| pair.is_positive() == (index + 1 < PICTURES);
+        let Some(SentencePair { sentence, class, mask }) = pairs.iter().find(is_asked) else { continue };
         let embedding = predictor.embed(&image)?;
         let answer = learnt.prompter.predict(&embedding, learnt.sentences.get(sentence)?, &[])?;
         let of_class = |mask: RleMask| [InstanceMask { class: Some(*class), ..InstanceMask::new(mask) }];

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use coral_core::{
-    AnnotatedImage, ClassId, ClassSentences, ClassSet, Error, Result, RleMask, SeededRng, SentencePair, Size, UNLABELED,
+    ClassId, ClassSentences, ClassSet, Error, InstanceMask, Result, RleMask, SeededRng, SentencePair, Size, UNLABELED,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +21,20 @@ pub struct SentencePairConfig {
     /// many levels up, the image shows. 1 parts the genera of species; 0 lets species of one genus be negatives of each
     /// other. Default: 1.
     pub kin_levels: usize,
+    /// What the image shows of a class on fewer pixels makes no positive pair; it is shown all the same, and makes no negative
+    /// one. Default: 1.
+    pub min_area: u64,
 }
 
 impl Default for SentencePairConfig {
     fn default() -> Self {
-        Self { sentences_per_class: 1, negatives_per_positive: 1.0, negatives_without_positives: 1, kin_levels: 1 }
+        Self {
+            sentences_per_class: 1,
+            negatives_per_positive: 1.0,
+            negatives_without_positives: 1,
+            kin_levels: 1,
+            min_area: 1,
+        }
     }
 }
 
@@ -49,7 +58,7 @@ impl SentencePairConfig {
 ///
 /// # Examples
 /// ```
-/// use coral_core::{AnnotatedImage, ClassSentences, ClassSet, InstanceMask, RleMask, Size, image::RgbImage};
+/// use coral_core::{ClassSentences, ClassSet, InstanceMask, RleMask, Size};
 /// use coral_weak::SentencePairs;
 /// let mut classes = ClassSet::from_names(["background", "Acropora", "Porites", "A. palmata", "P. lobata"])?;
 /// classes.set_parent(3, Some(1))?;
@@ -59,7 +68,7 @@ impl SentencePairConfig {
 ///
 /// let mask = RleMask::from_fn(Size { width: 8, height: 6 }, |x, _| x < 3);
 /// let colony = InstanceMask { class: Some(3), ..InstanceMask::new(mask.clone()) };
-/// let drawn = pairs.draw(&AnnotatedImage { image: RgbImage::new(8, 6), masks: vec![colony] }, 7)?;
+/// let drawn = pairs.draw(mask.size(), &[colony], 7)?;
 /// assert_eq!((drawn[0].sentence.as_str(), &drawn[0].mask), ("elk horns", &mask));
 /// assert_eq!((drawn[1].sentence.as_str(), drawn[1].is_positive()), ("a smooth boulder", false));
 /// # Ok::<(), coral_core::Error>(())
@@ -95,19 +104,18 @@ impl SentencePairs {
         &self.sentences
     }
 
-    /// Pairs for one image: the positive ones by ascending class, then the negative ones in random order. The same
+    /// Pairs for an image of a size with masks: the positive ones by ascending class, then the negative ones in random order. The same
     /// image and seed give the same pairs. Fewer negatives come when there are not enough sentences of other genera.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] naming a mask that is not of the image's size.
-    pub fn draw(&self, annotated: &AnnotatedImage, seed: u64) -> Result<Vec<SentencePair>> {
-        let size = Size::of(&annotated.image);
+    pub fn draw(&self, size: Size, masks: &[InstanceMask], seed: u64) -> Result<Vec<SentencePair>> {
         let mut rng = SeededRng::new(seed);
         let mut pairs = Vec::new();
         for class in self.sentences.classes() {
-            let of_class = annotated.masks.iter().filter(|one| one.class.is_some_and(|own| self.is_a(own, class)));
+            let of_class = masks.iter().filter(|one| one.class.is_some_and(|own| self.is_a(own, class)));
             let mask = RleMask::union_of(size, of_class.map(|one| &one.mask))?;
-            if !mask.is_empty() {
+            if mask.area() >= self.config.min_area.max(1) {
                 let of_class = self.sentences.of(class);
                 for at in rng.sample_indices(of_class.len(), self.config.sentences_per_class) {
                     pairs.push(SentencePair { sentence: of_class[at].clone(), class, mask: mask.clone() });
@@ -118,7 +126,7 @@ impl SentencePairs {
             0 => self.config.negatives_without_positives,
             positives => (positives as f64 * self.config.negatives_per_positive).round() as usize,
         };
-        let absent = self.absent_sentences(annotated);
+        let absent = self.absent_sentences(masks);
         for at in rng.sample_indices(absent.len(), wanted) {
             let (class, sentence) = absent[at];
             pairs.push(SentencePair { sentence: sentence.clone(), class, mask: RleMask::empty(size) });
@@ -127,8 +135,8 @@ impl SentencePairs {
     }
 
     /// Every sentence about a class whose genus the image cannot show.
-    fn absent_sentences(&self, annotated: &AnnotatedImage) -> Vec<(ClassId, &String)> {
-        let visible = annotated.masks.iter().filter(|one| !one.mask.is_empty());
+    fn absent_sentences(&self, masks: &[InstanceMask]) -> Vec<(ClassId, &String)> {
+        let visible = masks.iter().filter(|one| !one.mask.is_empty());
         let shown: HashSet<Option<ClassId>> =
             visible.map(|one| one.class.filter(|&class| class != UNLABELED)).collect();
         let may_show = |kin: ClassId| {
@@ -151,8 +159,6 @@ impl SentencePairs {
 
 #[cfg(test)]
 mod tests {
-    use coral_core::{InstanceMask, image::RgbImage};
-
     use super::*;
 
     const SIZE: Size = Size { width: 12, height: 4 };
@@ -174,17 +180,17 @@ mod tests {
     }
 
     /// Stripes of two columns, one for each class.
-    fn image(of: &[Option<ClassId>]) -> AnnotatedImage {
+    fn image(of: &[Option<ClassId>]) -> Vec<InstanceMask> {
         let stripe = |(at, &class): (u32, _)| {
             let mask = RleMask::from_fn(SIZE, |x, _| x / 2 == at);
             InstanceMask { class, ..InstanceMask::new(mask) }
         };
-        AnnotatedImage { image: RgbImage::new(SIZE.width, SIZE.height), masks: (0..).zip(of).map(stripe).collect() }
+        (0..).zip(of).map(stripe).collect()
     }
 
     /// The classes of the positive pairs with their areas, and those of many negative ones, each once.
-    fn drawn(pairs: &SentencePairs, image: &AnnotatedImage) -> (Vec<(ClassId, u64)>, Vec<ClassId>) {
-        let all: Vec<_> = (0..40).flat_map(|seed| pairs.draw(image, seed).unwrap()).collect();
+    fn drawn(pairs: &SentencePairs, masks: &[InstanceMask]) -> (Vec<(ClassId, u64)>, Vec<ClassId>) {
+        let all: Vec<_> = (0..40).flat_map(|seed| pairs.draw(SIZE, masks, seed).unwrap()).collect();
         let mut positive: Vec<_> =
             all.iter().filter(|one| one.is_positive()).map(|one| (one.class, one.mask.area())).collect();
         let mut negative: Vec<_> = all.iter().filter(|one| !one.is_positive()).map(|one| one.class).collect();
@@ -221,7 +227,7 @@ mod tests {
         assert_eq!(drawn(&species, &image(&[Some(1)])), (vec![], vec![]));
         assert_eq!(drawn(&species, &image(&[Some(4), None])), (vec![(4, 8)], vec![]));
         let mut nothing = image(&[Some(4), None]);
-        nothing.masks[1].mask = RleMask::empty(SIZE);
+        nothing[1].mask = RleMask::empty(SIZE);
         assert_eq!(drawn(&species, &nothing), (vec![(4, 8)], vec![6]));
     }
 
@@ -229,14 +235,23 @@ mod tests {
     fn numbers_are_those_asked_for() {
         let config = SentencePairConfig { sentences_per_class: 3, negatives_per_positive: 0.5, ..Default::default() };
         let (species, shows) = (pairs(&[4, 5, 6], config), image(&[Some(4)]));
-        let one = species.draw(&shows, 1).unwrap();
+        let one = species.draw(SIZE, &shows, 1).unwrap();
         assert_eq!(one.iter().map(SentencePair::is_positive).collect::<Vec<_>>(), [true, true, true, false, false]);
         let different: HashSet<_> = one.iter().map(|pair| &pair.sentence).collect();
         assert_eq!(different.len(), 5);
-        assert_eq!(one, species.draw(&shows, 1).unwrap());
-        assert_ne!(one, species.draw(&shows, 2).unwrap());
+        assert_eq!(one, species.draw(SIZE, &shows, 1).unwrap());
+        assert_ne!(one, species.draw(SIZE, &shows, 2).unwrap());
         let all = SentencePairConfig { sentences_per_class: 99, negatives_per_positive: 99.0, ..Default::default() };
-        assert_eq!(pairs(&[4, 6], all).draw(&shows, 1).unwrap().len(), 10);
+        assert_eq!(pairs(&[4, 6], all).draw(SIZE, &shows, 1).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn small_masks_make_no_pair() {
+        let with = |min_area| pairs(&[4, 5, 6], SentencePairConfig { min_area, ..Default::default() });
+        assert_eq!(drawn(&with(8), &image(&[Some(4)])), (vec![(4, 8)], vec![6]));
+        assert_eq!(drawn(&with(9), &image(&[Some(4)])), (vec![], vec![6]));
+        assert_eq!(drawn(&with(9), &image(&[Some(4), Some(4), Some(6)])), (vec![(4, 16)], vec![]));
+        assert_eq!(drawn(&with(0), &image(&[Some(6)])), (vec![(6, 8)], vec![4, 5]));
     }
 
     #[test]
@@ -249,8 +264,10 @@ mod tests {
             let config = SentencePairConfig { negatives_per_positive: bad, ..Default::default() };
             assert!(of(some.clone(), config).contains("`negatives_per_positive`: expected a number in 0..=1000"));
         }
-        let mut odd = image(&[Some(4)]);
-        odd.image = RgbImage::new(3, 3);
-        assert!(matches!(pairs(&[4], Default::default()).draw(&odd, 0), Err(Error::ShapeMismatch { .. })));
+        let other = Size { width: 3, height: 3 };
+        assert!(matches!(
+            pairs(&[4], Default::default()).draw(other, &image(&[Some(4)]), 0),
+            Err(Error::ShapeMismatch { .. })
+        ));
     }
 }

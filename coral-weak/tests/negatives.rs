@@ -122,7 +122,7 @@ fn sentences_of_a_synthetic_reef_name_its_species() {
         let annotated = survey.get(index).unwrap();
         let genera: Vec<_> =
             annotated.masks.iter().filter_map(|one| taxa.ancestors(one.class.unwrap()).first().copied()).collect();
-        for pair in pairs.draw(&annotated, index as u64).unwrap() {
+        for pair in pairs.draw(coral_core::Size::of(&annotated.image), &annotated.masks, index as u64).unwrap() {
             let of_class = annotated.masks.iter().filter(|one| one.class == Some(pair.class));
             assert_eq!(pair.mask.area(), of_class.map(InstanceMask::area).sum::<u64>());
             assert!(pair.is_positive() || !genera.contains(&taxa.ancestors(pair.class)[0]));

@@ -146,7 +146,7 @@ impl ClassScores {
             text += &line(&class.name, masks(id).to_string(), &share);
         }
         let objects = (1..classes.num_ids()).map(masks).sum::<u64>().to_string();
-        text += &line("all but the first", objects, &Self::accuracy);
+        text += &line("all objects", objects, &Self::accuracy);
         text + &line("mean of the classes", String::new(), &Self::mean_recall)
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[2], ["branching", "3", "33.3"]);
         assert_eq!(lines[3], ["massive", "0", "-"]);
-        assert_eq!(lines[4], ["all", "but", "the", "first", "3", "33.3"]);
+        assert_eq!(lines[4], ["all", "objects", "3", "33.3"]);
         assert_eq!(lines[5], ["mean", "of", "the", "classes", "66.7"]);
         let nothing = ClassScores::new("none", [], &[], &classes);
         assert_eq!((nothing.accuracy(), nothing.mean_recall()), (None, None));

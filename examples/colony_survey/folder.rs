@@ -72,7 +72,9 @@ impl FolderArguments {
         let (images, labels) = (data.join("images"), data.join("labels"));
         if labels.is_dir() {
             let folder = LabelMapFolderConfig { images, labels, ignore: self.ignore.clone(), ..Default::default() };
-            let config = LabelMapMasksConfig { min_area: self.min_area, unlabeled: unclear, ..Default::default() };
+            // Sentences about small objects are neither true nor false; the objects have to be known.
+            let min_area = if unclear { self.min_area } else { 1 };
+            let config = LabelMapMasksConfig { min_area, unlabeled: unclear, ..Default::default() };
             return Ok((classes, Box::new(LabelMapMasks::new(LabelMapFolder::new(folder)?, config)?)));
         }
         let config = MaskFolderConfig { images: data.clone(), annotations: data.clone(), class: None };

@@ -18,8 +18,8 @@ pub use folder::{AnnotatedFolder, FolderArguments, Objects};
 pub use pictures::class_picture;
 pub use pretraining::{pretrain, small_network};
 pub use proposals::Proposals;
-pub use synthetic::{SyntheticSurvey, all_corals, colonies, without_slivers};
-pub use text::{TextScores, follow_sentences, text_training};
+pub use synthetic::{MIN_AREA, SyntheticSurvey, all_corals, colonies};
+pub use text::{DescribedReefs, TextScores, follow_sentences, text_training};
 pub use tuning::{Tuned, TuningPlan, tune};
 
 /// Photographs with the masks of their objects.

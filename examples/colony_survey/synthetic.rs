@@ -63,10 +63,7 @@ impl SyntheticSurvey {
 }
 
 /// The same pictures without the masks of slivers.
-///
-/// # Errors
-/// When a picture cannot be loaded.
-pub fn without_slivers(images: &InMemory<AnnotatedImage>) -> Result<InMemory<AnnotatedImage>> {
+fn without_slivers(images: &InMemory<AnnotatedImage>) -> Result<InMemory<AnnotatedImage>> {
     let large = |index| {
         let mut image: AnnotatedImage = images.get(index)?;
         image.masks.retain(|one| one.area() >= MIN_AREA);
@@ -92,7 +89,7 @@ fn corals(remapping: &Remapping) -> Remapping {
 }
 
 /// The least area in pixels of what is trained on and tested on; the rest is slivers at the edge or under others.
-pub(super) const MIN_AREA: u64 = 40;
+pub const MIN_AREA: u64 = 40;
 
 /// The colonies alone: what annotators of corals draw. With `negatives` above 0, there are also masks of what is no coral: seagrass
 /// and stones, and regions between the colonies that are drawn at random, so many for each colony, and some where there is none.

@@ -23,9 +23,9 @@ fn synthetic_reefs_are_described_from_end_to_end() {
 
 #[test]
 fn points_are_read() {
-    assert_eq!(point("3, 4.5"), Ok([3.0, 4.5]));
-    for text in ["", "3", "3,4,5", "a,b"] {
-        assert!(point(text).unwrap_err().contains("expected X,Y"), "{text}");
+    assert_eq!(numbers("3, 4.5"), Ok([3.0, 4.5]));
+    for text in ["", "3", "3,4,5", "a,b", "3,4,", "12,x34,5"] {
+        assert!(numbers::<2>(text).unwrap_err().contains("expected 2 numbers"), "{text}");
     }
 }
 
