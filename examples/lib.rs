@@ -20,7 +20,7 @@ pub use generator_arguments::{GeneratorArguments, Preset};
 pub use model_file::ModelFile;
 pub use network::{NetworkArguments, network_classes, open_clip, weights_help};
 pub use photographs::{about_photograph, photographs};
-pub use prompts::{NamedPrompt, numbers, read_prompts};
+pub use prompts::{NamedPrompt, at_least_one, numbers, read_prompts};
 pub use settings::{EarlierSettings, write_settings};
 
 use std::io::{ErrorKind, Write};

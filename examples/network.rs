@@ -29,7 +29,7 @@ pub struct NetworkArguments {
     /// Classes of one's own on top of the weights, tuned by `tune_coralscop`.
     #[arg(long, value_name = "HEAD", conflicts_with_all = ["decoder_heads", "image_size"])]
     pub head: Option<PathBuf>,
-    /// Attention heads of the mask decoder, which the weights cannot tell; 8 in every published file.
+    /// Attention heads of the mask decoder, which published weights do not tell; 8 in all of them.
     #[arg(long, value_name = "N")]
     pub decoder_heads: Option<usize>,
     /// Side of the network's input in pixels, if another than it was trained with (1024 in published files).

@@ -140,6 +140,14 @@ fn from_json(path: &Path, bytes: &[u8]) -> Result<Vec<NamedPrompt>> {
     read.into_iter().enumerate().map(named).collect()
 }
 
+/// A number of things that cannot be none, from a command line.
+///
+/// # Errors
+/// What was expected, when it is anything else.
+pub fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
+}
+
 /// Numbers with commas between them, from a command line.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ use coral_examples::colony_survey::{
     BagOfWords, DescribedReefs, FolderArguments, Images, MIN_AREA, SyntheticSurvey, TextScores, class_picture,
     colonies, follow_sentences, pretrain, small_network, text_training,
 };
-use coral_examples::{finish, make_folder, numbers, open_clip};
+use coral_examples::{at_least_one, finish, make_folder, numbers, open_clip};
 use coral_io::{SyntheticReef, read_image, read_sentences, write_image, write_label_map};
 use coral_models::candle_core::Device;
 use coral_models::{
@@ -55,7 +55,7 @@ struct Arguments {
     #[arg(long)]
     epochs: Option<u64>,
     /// Synthetic reefs to train on; a twentieth as many are held out.
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["data", "prompter"], default_value_t = 960)]
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["data", "prompter"], default_value_t = 960, value_parser = at_least_one)]
     pictures: usize,
     /// Passes of pre-training over the synthetic reefs.
     #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["data", "prompter"], default_value_t = 8)]

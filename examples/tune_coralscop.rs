@@ -24,7 +24,7 @@ use coral_examples::colony_survey::{
     ClassScores, Clicks, FolderArguments, Images, Objects, Proposals, SyntheticSurvey, Tuned, TuningPlan, all_corals,
     class_picture, colonies, pretrain, small_network, tune,
 };
-use coral_examples::{finish, make_folder};
+use coral_examples::{at_least_one, finish, make_folder};
 use coral_io::{InMemory, RemappedMasks, write_image};
 use coral_models::candle_core::Device;
 use coral_models::{Checkpoint, GeneratorConfig, MaskGenerator, Predictor, SamPart, SamTrainer};
@@ -65,7 +65,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR", requires = "data")]
     embeddings: Option<PathBuf>,
     /// Synthetic reefs to train on; a twentieth as many are held out.
-    #[arg(long, value_name = "NUMBER", conflicts_with = "data", default_value_t = 800)]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "data", default_value_t = 800, value_parser = at_least_one)]
     pictures: usize,
     /// Passes of pre-training over the synthetic reefs.
     #[arg(long, value_name = "EPOCHS", conflicts_with = "data", default_value_t = 8)]
@@ -148,6 +148,9 @@ fn beside<D: Dataset<Item = AnnotatedImage>>(
     negatives: f64,
     seed: u64,
 ) -> Result<impl Dataset<Item = AnnotatedImage>> {
+    if !(0.0..=1000.0).contains(&negatives) {
+        return Err(Error::parameter("negatives", format!("expected a number in 0..=1000, got {negatives}")));
+    }
     let whole = NegativeConfig::default();
     let without_positives = if negatives > 0.0 { whole.without_positives } else { 0 };
     let config = NegativeConfig { per_positive: negatives, without_positives, ..whole };

@@ -19,14 +19,14 @@ pub struct FolderArguments {
     /// The weights to start from, e.g. `vit_b_coralscop.pth`.
     #[arg(long, value_name = "FILE", requires = "data")]
     pub base: Option<PathBuf>,
-    /// Attention heads of the mask decoder, which the weights cannot tell; 8 in every published file.
+    /// Attention heads of the mask decoder, which published weights do not tell; 8 in all of them.
     #[arg(long, value_name = "N", requires = "data")]
     pub decoder_heads: Option<usize>,
     /// A COCO file that holds the masks.
     #[arg(long, value_name = "JSON", requires = "data")]
     pub annotations: Option<PathBuf>,
     /// The table of the classes (ids, names, colours, parents); COCO files have their own.
-    #[arg(long, value_name = "TABLE", requires = "data")]
+    #[arg(long, value_name = "TABLE", requires = "data", conflicts_with = "annotations")]
     pub classes: Option<PathBuf>,
     /// Ids in label maps that mean unlabelled, besides 255.
     #[arg(long, value_name = "ID", requires = "data", value_delimiter = ',')]
@@ -34,7 +34,8 @@ pub struct FolderArguments {
     /// Smaller regions of label maps are no objects, in pixels.
     #[arg(long, value_name = "PIXELS", requires = "data", default_value_t = 100)]
     pub min_area: u64,
-    /// The share of the photographs that is held out.
+    /// The share of the photographs that is held out, drawn at random: what is measured on them flatters where others show the same
+    /// places.
     #[arg(long, value_name = "SHARE", requires = "data", default_value_t = 0.2)]
     pub held_out: f64,
 }
@@ -99,6 +100,10 @@ impl FolderArguments {
     /// # Errors
     /// When the share is none, or leaves no photograph to learn from.
     pub fn split<'a, D: Dataset>(&self, images: &'a D, seed: u64) -> Result<[Subset<&'a D>; 2]> {
+        if !(0.0..1.0).contains(&self.held_out) {
+            let reason = format!("expected at least 0 and less than 1, got {}", self.held_out);
+            return Err(Error::parameter("held_out", reason));
+        }
         let [train, held_out] = split_by_seed(images.len(), [1.0 - self.held_out, self.held_out], seed)?;
         if train.is_empty() {
             let reason = format!("{} photographs leave none to train on", images.len());

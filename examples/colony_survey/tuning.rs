@@ -88,7 +88,10 @@ pub fn tune(
 fn fit(trainer: &mut SamTrainer, images: &EmbeddedImages, plan: &TuningPlan) -> Result<[Option<f64>; 2]> {
     let bar = Bar::new();
     let maps = match plan.part {
-        SamPart::ClassHead => Some(trainer.class_maps(images, (PROMPTS, seed(plan, 2)), &bar)?),
+        SamPart::ClassHead => match prompts_in_memory(images, plan)? {
+            0 => None,
+            prompts => Some(trainer.class_maps(images, (prompts, seed(plan, 2)), &bar)?),
+        },
         _ => None,
     };
     bar.start(plan.epochs, "epochs of tuning");
@@ -104,6 +107,15 @@ fn fit(trainer: &mut SamTrainer, images: &EmbeddedImages, plan: &TuningPlan) -> 
     }
     bar.finish();
     Ok(losses)
+}
+
+/// How many prompts of every mask memory can keep, at most [`PROMPTS`].
+fn prompts_in_memory(images: &EmbeddedImages, plan: &TuningPlan) -> Result<usize> {
+    const MEMORY: usize = 4 << 30;
+    let grid = plan.network.image_size / plan.network.token_pixels();
+    let masks: usize = (0..images.len()).map(|index| Ok(images.get(index)?.masks.len())).sum::<Result<_>>()?;
+    let bytes = masks * plan.network.mask_tokens * grid * grid * size_of::<f32>();
+    Ok((MEMORY / bytes.max(1)).min(PROMPTS))
 }
 
 fn seed(plan: &TuningPlan, stream: u64) -> u64 {

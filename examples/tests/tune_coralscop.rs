@@ -80,7 +80,7 @@ fn folders_are_tuned_at_a_level_and_embeddings_are_kept() {
     // Nothing held out: there is nothing to compare on.
     let none = [&level[..], &["--held-out", "0"]].concat();
     let report = on_folder(folder.path(), &none).unwrap();
-    assert!(!report.contains("nearest template") && report.contains("tuned"), "{report}");
+    assert!(!report.contains("nearest template") && report.contains("           tuned\n"), "{report}");
     // All classes but those of the background; the whole branch.
     let more = ["--background", "sand,rubble,seagrass", "--part", "semantic-branch"];
     assert!(head(&more).len() > first.len());
@@ -119,11 +119,23 @@ fn wrong_arguments_are_told() {
     let refused = |more: &[&str]| on_folder(folder.path(), more).unwrap_err().to_string();
     assert!(refused(&["--root", "fish"]).contains("fish"));
     assert!(refused(&["--background", "mermaid"]).contains("mermaid"));
-    assert!(refused(&["--negatives=-1"]).contains("per_positive"));
+    assert!(refused(&["--negatives=-1"]).contains("`negatives`: expected a number in 0..=1000, got -1"));
+    assert!(refused(&["--held-out", "1.5"]).contains("`held_out`: expected at least 0 and less than 1, got 1.5"));
+    // No mask of these is an object.
+    for index in 0..5 {
+        let sand = coral_core::LabelMap::zeros((64, 64));
+        write_label_map(folder.path().join(format!("reef/labels/reef_{index}.png")), &sand).unwrap();
+    }
+    let text = refused(&["--root", "coral", "--level", "0"]);
+    assert!(text.contains("no mask of the photographs to learn from is of a class of coral"), "{text}");
     let error = run(&arguments(&["--out", "head.pth"])).unwrap_err().to_string();
     assert!(error.contains("expected a file that ends in .safetensors, got head.pth"), "{error}");
-    for flags in [&["--data", "reef"][..], &["--base", "w.pth"], &["--data", "d", "--base", "b", "--without-negatives"]]
-    {
+    for flags in [
+        &["--data", "reef"][..],
+        &["--base", "w.pth"],
+        &["--data", "d", "--base", "b", "--without-negatives"],
+        &["--pictures", "0"],
+    ] {
         assert!(Arguments::try_parse_from(std::iter::once(&"tune_coralscop").chain(flags)).is_err(), "{flags:?}");
     }
 }

@@ -2,6 +2,7 @@ use coral_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::tiny_vit::TinyVitConfig;
+use super::training::SamTrainerConfig;
 use crate::Checkpoint;
 use crate::weights::lacking;
 
@@ -149,13 +150,16 @@ impl SamConfig {
         }
     }
 
-    /// Reads the configuration off the tensor shapes of a checkpoint with original names
-    /// ([`Checkpoint::with_original_sam_names`]).
+    /// The configuration of a checkpoint with original names ([`Checkpoint::with_original_sam_names`]): what a
+    /// [`SamTrainer`](crate::SamTrainer) left in it, or else what the shapes of its tensors tell.
     ///
     /// # Errors
     /// [`Error::Weights`] with the likely cause when it holds no network of the family, [`Error::Format`] naming the
     /// tensor with an impossible shape, or the part that does not fit the others.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        if let Some(trained) = SamTrainerConfig::of_checkpoint(checkpoint)? {
+            return Ok(trained.network);
+        }
         const MOBILE: &str = "image_encoder.patch_embed.seq.0.c.weight";
         let encoder = if checkpoint.contains(MOBILE) { MOBILE } else { "image_encoder.blocks.0.norm1.weight" };
         let telling = [

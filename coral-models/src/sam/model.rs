@@ -9,7 +9,6 @@ use super::image_encoder::ImageEncoder;
 use super::mask_decoder::{Decoded, MaskChoice, MaskDecoder, Scored};
 use super::prompt_encoder::{PromptEncoder, Token};
 use super::tiny_vit::TinyVit;
-use super::training::SamTrainerConfig;
 use crate::{Checkpoint, load};
 
 /// A network of the Segment Anything family: image encoder, prompt encoder, mask decoder and, for CoralSCOP, the
@@ -66,10 +65,7 @@ impl Sam {
     /// holds another network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?.with_original_sam_names()?;
-        let config = match SamTrainerConfig::of_checkpoint(&checkpoint)? {
-            Some(trained) => trained.network,
-            None => SamConfig::from_checkpoint(&checkpoint)?,
-        };
+        let config = SamConfig::from_checkpoint(&checkpoint)?;
         Self::load(&checkpoint, config, &Device::Cpu)
     }
 

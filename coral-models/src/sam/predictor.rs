@@ -167,6 +167,7 @@ impl Predictor {
         for (index, prompt) in prompts.iter().enumerate() {
             check_prompt(prompt, index, embedding.original_size(), low_res)?;
         }
+        let features = embedding.features().to_device(self.sam.device()).map_err(Error::model)?;
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&i| Signature::of(&prompts[i]));
         let choice = if multimask_output { MaskChoice::Multiple } else { MaskChoice::Single };
@@ -176,7 +177,7 @@ impl Predictor {
                     let tokens: Vec<_> = batch.iter().map(|&i| embedding.tokens(&prompts[i])).collect();
                     let masks = self.mask_prompts(prompts, batch)?;
                     let prompts = PromptBatch { masks: masks.as_ref(), ..PromptBatch::of(&tokens) };
-                    self.sam.decode(embedding.features(), &prompts, choice)
+                    self.sam.decode(&features, &prompts, choice)
                 };
                 take(unpack(&run().map_err(Error::model)?, batch)?)?;
             }

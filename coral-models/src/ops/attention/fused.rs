@@ -13,17 +13,18 @@ use crate::ops::{buffer, fusible, values};
 /// Heads are consecutive slices of the last dimension.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let (q_batch, _, channels) = q.dims3()?;
-    let (k_batch, keys, _) = k.dims3()?;
+    let (k_batch, _, _) = k.dims3()?;
     let batch = q_batch.max(k_batch);
     let broadcasts = [q_batch, k_batch].iter().all(|&b| b == batch || b == 1);
     let heads_fit = heads > 0 && channels > 0 && channels % heads == 0;
     if !broadcasts || k.dims()[2] != channels || v.dims() != k.dims() || !heads_fit {
         candle_core::bail!("attention of {:?}, {:?}, {:?} with {heads} heads", q.dims(), k.dims(), v.dims());
     }
-    if fusible(&[q, k, v]) && keys > 0 {
+    let has_values = q.elem_count() * k.elem_count() > 0;
+    if fusible(&[q, k, v]) && has_values {
         return q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Attention { heads });
     }
-    if is_native(&[q, k, v]) && q.elem_count() * k.elem_count() > 0 {
+    if is_native(&[q, k, v]) && has_values {
         return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Differentiable { heads });
     }
     composed(q, [k, v], heads)

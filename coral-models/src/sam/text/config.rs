@@ -131,7 +131,7 @@ impl TextPrompterConfig {
         if let Some((name, share)) = shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
             return Err(Error::parameter(name, format!("expected 0 to 1, got {share}")));
         }
-        self.training.loss.validate()?;
+        self.training.loss.validate(2)?;
         self.training.loader.validate()
     }
 }

@@ -197,14 +197,18 @@ impl TextPrompter {
             };
             let part = scene.round(&input, truths)?.loss;
             sums.parts.add(&part.sums);
-            part.loss.as_ref().map_or(Ok(()), |loss| backward.add(loss))?;
+            part.loss.as_ref().map_or(Ok(()), |loss| backward.add(loss, &sample.name))?;
+        }
+        // Sentences alone that name nothing, of which neither pixels nor presence count.
+        if backward.is_empty() {
+            return Ok(());
         }
         let (value, gradients) = backward.finish()?;
         sums.images += 1;
         self.trained.trainer.step_collected(value, gradients, sample.len())
     }
 
-    /// What the sentence of this embedding names in an image; points inside of it, or outside, help.
+    /// What the sentence of this embedding names in an image; points inside of it help. Nothing was learnt of points outside.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an embedding of another width or of another network; [`Error::InvalidInput`] for a point
@@ -220,7 +224,8 @@ impl TextPrompter {
         let extra = text_tokens(&network, sentence, 1, config)?;
         let batch = PromptBatch { tokens: &tokens, masks: None, extra: Some(&extra) };
         let answer = || -> candle_core::Result<_> {
-            let decoded = network.sam.decode(embedding.features(), &batch, MaskChoice::Single)?;
+            let features = embedding.features().to_device(network.sam.device())?;
+            let decoded = network.sam.decode(&features, &batch, MaskChoice::Single)?;
             let semantics = decoded.semantics.ok_or_else(|| candle_core::Error::msg("no semantic branch"))?;
             let logits = semantics.logits.flatten_all()?.to_vec1::<f32>()?;
             let iou = decoded.iou.flatten_all()?.to_vec1::<f32>()?[0];

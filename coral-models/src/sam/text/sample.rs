@@ -30,6 +30,7 @@ pub(super) struct PairBatch {
 /// An image of an epoch.
 #[derive(Debug, Clone)]
 pub(super) struct TextSample {
+    pub(super) name: String,
     pub(super) embedding: Embedding,
     pub(super) frame: LowResFrame,
     pub(super) sizes: [Size; 2],
@@ -77,7 +78,7 @@ impl TextSample {
         let empty_too = config.training.loss.background_masks;
         let groups = bare.chunks(most).chain(pointed.chunks(most));
         let batches = groups.map(|pairs| batch(pairs, sizes, empty_too)).collect();
-        Ok(Self { embedding, frame, sizes, batches, vanished })
+        Ok(Self { name, embedding, frame, sizes, batches, vanished })
     }
 
     /// How many pairs there are.

@@ -29,11 +29,11 @@ impl<'a> Backward<'a> {
         Ok(Self { parameters, features, seen, slope: None, sum: BTreeMap::new(), value: 0.0 })
     }
 
-    /// Goes back from one part.
-    pub(in crate::sam) fn add(&mut self, loss: &Tensor) -> Result<()> {
+    /// Goes back from one part of the loss of an image of this name.
+    pub(in crate::sam) fn add(&mut self, loss: &Tensor, name: &str) -> Result<()> {
         let value = values(loss)?.first().copied().unwrap_or_default();
         if !value.is_finite() {
-            return Err(Error::input("loss", format!("is {value}; expected a finite number")));
+            return Err(Error::input(format!("loss of {name}"), format!("is {value}; expected a finite number")));
         }
         self.value += value;
         let mut rest = add_backward(&mut self.sum, loss, self.parameters)?;
@@ -45,6 +45,11 @@ impl<'a> Backward<'a> {
             self.slope = Some(sum.map_err(Error::model)?);
         }
         Ok(())
+    }
+
+    /// Whether no part was added.
+    pub(in crate::sam) fn is_empty(&self) -> bool {
+        self.sum.is_empty()
     }
 
     /// The sum of the parts, and its gradients.

@@ -132,7 +132,6 @@ impl SamFitConfig {
             return Err(Error::parameter("training.layer_decay", reason));
         }
         self.prompts.validate()?;
-        self.loss.validate()?;
         self.augmentation.as_ref().map_or(Ok(()), Augmentation::validate)?;
         self.loader.validate()
     }
@@ -173,6 +172,7 @@ impl SamTrainerConfig {
     pub fn validate(&self) -> Result<()> {
         self.network.validate()?;
         self.training.validate()?;
+        self.training.loss.validate(self.network.semantic.map_or(0, |semantic| semantic.classes))?;
         let part = self.training.part;
         if part == SamPart::Whole && matches!(self.network.encoder, EncoderConfig::TinyVit(_)) {
             let reason = "the image encoder of MobileSAM cannot be trained, its batch normalisation is folded into its \

@@ -61,22 +61,35 @@ impl Default for SamLoss {
 }
 
 impl SamLoss {
-    /// Checks the weights; options of the single losses are checked when they are used.
+    /// Checks all fields for a network that tells so many classes.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] naming the field.
-    pub fn validate(&self) -> Result<()> {
+    /// [`Error::InvalidParameter`] or [`Error::ShapeMismatch`] naming the field.
+    pub fn validate(&self, classes: usize) -> Result<()> {
         let weights = [
             ("focal_weight", self.focal_weight),
             ("dice_weight", self.dice_weight),
             ("iou_weight", self.iou_weight),
             ("semantic_weight", self.semantic_weight),
+            ("focal.gamma", self.focal.gamma),
+            ("dice_smooth", self.dice_smooth),
         ];
-        match weights.into_iter().find(|(_, weight)| !weight.is_finite() || *weight < 0.0) {
-            Some((name, weight)) => {
-                let reason = format!("expected a number of at least 0, got {weight}");
-                Err(Error::parameter(format!("loss.{name}"), reason))
-            }
+        let fault = |name: &str, expected: &str, value: f64| {
+            Err(Error::parameter(format!("loss.{name}"), format!("expected {expected}, got {value}")))
+        };
+        if let Some((name, value)) = weights.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            return fault(name, "a number of at least 0", value);
+        }
+        let shares = [("focal.alpha", self.focal.alpha.unwrap_or(1.0)), ("label_smoothing", self.label_smoothing)];
+        if let Some((name, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            return fault(name, "0 to 1", value);
+        }
+        let Some(weights) = self.class_weights.as_ref().filter(|_| classes > 0) else { return Ok(()) };
+        if weights.len() != classes {
+            return Err(Error::shape("loss.class_weights", format!("{classes} classes"), format!("{}", weights.len())));
+        }
+        match weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
+            Some(&weight) => fault("class_weights", "numbers of at least 0", f64::from(weight)),
             None => Ok(()),
         }
     }

@@ -33,11 +33,12 @@ struct SampleMask {
 /// An image of an epoch with the masks that are prompted for.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
+    pub(super) name: String,
     pub(super) source: Source,
     pub(super) frame: LowResFrame,
     pub(super) sizes: [Size; 2],
     masks: Vec<SampleMask>,
-    /// Masks that are too small for the low resolution.
+    /// Masks that are too small for the low resolution, of those that were looked at until enough were drawn.
     pub(super) vanished: usize,
     /// Of the order of the rounds.
     pub(super) seed: u64,
@@ -52,14 +53,15 @@ impl Sample {
         device: &Device,
     ) -> Result<Self> {
         let AnnotatedImage { image, masks } = images.get(index)?;
-        check(config, &masks, (&images.name(index)?, Size::of(&image)))?;
+        let name = images.name(index)?;
+        check(config, &masks, (&name, Size::of(&image)))?;
         let augmentation = config.training.augmentation.as_ref();
         let image = match augmentation {
             Some(augmentation) => augmentation.apply(&image, seed)?,
             None => image,
         };
         let (pixels, _) = resize_and_pad(&image, config.network.image_size as u32, device)?;
-        Self::new(config, Source::Pixels(pixels), (&masks, augmentation), (Size::of(&image), seed))
+        Self::new(config, (name, Source::Pixels(pixels)), (&masks, augmentation), (Size::of(&image), seed))
     }
 
     /// An image that was encoded.
@@ -75,13 +77,13 @@ impl Sample {
         let features = embedding.features().to_device(device).map_err(Error::model)?;
         let size = embedding.original_size();
         check(config, &masks, (&name, size))?;
-        Self::new(config, Source::Features(features), (&masks, None), (size, seed))
+        Self::new(config, (name, Source::Features(features)), (&masks, None), (size, seed))
     }
 
     /// Draws masks and moves them with the pixels of the image, which has `size` now.
     fn new(
         config: &SamTrainerConfig,
-        source: Source,
+        (name, source): (String, Source),
         (masks, augmentation): (&[InstanceMask], Option<&Augmentation>),
         (size, seed): (Size, u64),
     ) -> Result<Self> {
@@ -113,7 +115,7 @@ impl Sample {
             chosen.push(SampleMask { mask, truth, class: known, counted, seed: random.bits() });
         }
         let sizes = [size, longest_side_size(size, side as u32)];
-        Ok(Self { source, frame, sizes, masks: chosen, vanished, seed: random.bits() })
+        Ok(Self { name, source, frame, sizes, masks: chosen, vanished, seed: random.bits() })
     }
 
     /// How many masks there are.

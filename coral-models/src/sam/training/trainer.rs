@@ -303,8 +303,12 @@ impl SamTrainer {
             let tried = sample.tried(self.config(), truths, group)?;
             scene.roll_out(tried, &rounds, |_, part| {
                 sums.parts.add(&part.sums);
-                part.loss.as_ref().map_or(Ok(()), |loss| backward.add(loss))
+                part.loss.as_ref().map_or(Ok(()), |loss| backward.add(loss, &sample.name))
             })?;
+        }
+        // Negatives alone, of which neither pixels nor classes count.
+        if backward.is_empty() {
+            return Ok(());
         }
         let (value, gradients) = backward.finish()?;
         sums.images += 1;

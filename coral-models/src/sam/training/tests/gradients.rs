@@ -76,7 +76,7 @@ fn the_whole_loss_has_the_gradient_of_finite_differences() {
             inputs.push(input.clone());
             assert_eq!((part.sums.masks, part.sums.labeled), (2, 2));
             sum += list(part.loss.as_ref().unwrap())[0];
-            backward.add(part.loss.as_ref().unwrap())
+            backward.add(part.loss.as_ref().unwrap(), "reef")
         })
         .unwrap();
     assert_eq!(inputs.iter().map(|input| input.tokens[0].len()).collect::<Vec<_>>(), [2, 3, 3, 4]);
@@ -212,7 +212,7 @@ fn gradients_are_those_of_pytorch() {
         let scene = Scene { sam: &sam, features: &seen, frame: &frame, sizes, loss: &loss, wanted: BOTH, shares };
         let loss = scene.round(&input_of_round, &truths).unwrap().loss.loss.unwrap();
         losses.push(list(&loss)[0]);
-        backward.add(&loss).unwrap();
+        backward.add(&loss, "reef").unwrap();
     }
     for (ours, published) in losses.iter().zip(stored(&expected, "loss")) {
         assert!((ours / f64::from(published) - 1.0).abs() < 1e-5, "{ours}, published {published}");

@@ -282,6 +282,38 @@ fn weights_of_segment_anything_get_a_semantic_branch() {
 }
 
 #[test]
+fn images_that_teach_nothing_are_passed_over() {
+    let mut masks_alone = config(SamPart::Whole);
+    masks_alone.training.loss.semantic_weight = 0.0;
+    masks_alone.training.loss.background_masks = false;
+    masks_alone.background = 1;
+    // The discs are background and so nothing is learnt of them: of no pixels, and of no class.
+    struct Discs;
+    impl Dataset for Discs {
+        type Item = AnnotatedImage;
+
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn get(&self, index: usize) -> Result<AnnotatedImage> {
+            let mut image = Reef(1).get(index)?;
+            image.masks.truncate(1);
+            Ok(image)
+        }
+
+        fn name(&self, index: usize) -> Result<String> {
+            Reef(1).name(index)
+        }
+    }
+    let mut trainer = SamTrainer::new(masks_alone, 3, &CPU).unwrap();
+    let before = weights(&trainer);
+    let epoch = trainer.fit_epoch(&Discs, 1, &NoProgress).unwrap();
+    assert_eq!((epoch.images, epoch.training.samples), (0, 0));
+    assert_eq!(weights(&trainer), before);
+}
+
+#[test]
 fn settings_that_cannot_work_are_named() {
     let text = |config: SamTrainerConfig| SamTrainer::new(config, 1, &CPU).unwrap_err().to_string();
     let with = |change: &dyn Fn(&mut SamTrainerConfig)| {
@@ -297,6 +329,11 @@ fn settings_that_cannot_work_are_named() {
     assert!(with(&|c| c.training.masks_per_image = 0).contains("`training.masks_per_image`"));
     assert!(with(&|c| c.training.layer_decay = 0.0).contains("`training.layer_decay`"));
     assert!(with(&|c| c.training.loss.dice_weight = -1.0).contains("`loss.dice_weight`"));
+    assert!(with(&|c| c.training.loss.focal.gamma = f64::NAN).contains("`loss.focal.gamma`"));
+    assert!(with(&|c| c.training.loss.focal.alpha = Some(2.0)).contains("`loss.focal.alpha`: expected 0 to 1, got 2"));
+    assert!(with(&|c| c.training.loss.label_smoothing = -0.1).contains("`loss.label_smoothing`"));
+    assert!(with(&|c| c.training.loss.class_weights = Some(vec![1.0; 2])).contains("loss.class_weights"));
+    assert!(with(&|c| c.training.loss.class_weights = Some(vec![1.0, -2.0, 1.0])).contains("at least 0, got -2"));
     let none = |c: &mut SamTrainerConfig| {
         (c.network.semantic, c.training.part) = (None, SamPart::ClassHead);
     };
