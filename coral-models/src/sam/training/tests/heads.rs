@@ -287,30 +287,30 @@ fn images_that_teach_nothing_are_passed_over() {
     masks_alone.training.loss.semantic_weight = 0.0;
     masks_alone.training.loss.background_masks = false;
     masks_alone.background = 1;
-    // The discs are background and so nothing is learnt of them: of no pixels, and of no class.
-    struct Discs;
+    // The first disc is background: nothing is learnt of its pixels, nor of its class.
+    struct Discs(usize);
     impl Dataset for Discs {
         type Item = AnnotatedImage;
 
         fn len(&self) -> usize {
-            1
+            self.0
         }
 
         fn get(&self, index: usize) -> Result<AnnotatedImage> {
-            let mut image = Reef(1).get(index)?;
-            image.masks.truncate(1);
+            let mut image = Reef(self.0).get(index)?;
+            image.masks.truncate(1 + 2 * index);
             Ok(image)
         }
 
         fn name(&self, index: usize) -> Result<String> {
-            Reef(1).name(index)
+            Reef(self.0).name(index)
         }
     }
     let mut trainer = SamTrainer::new(masks_alone, 3, &CPU).unwrap();
-    let before = weights(&trainer);
-    let epoch = trainer.fit_epoch(&Discs, 1, &NoProgress).unwrap();
-    assert_eq!((epoch.images, epoch.training.samples), (0, 0));
-    assert_eq!(weights(&trainer), before);
+    let epoch = trainer.fit_epoch(&Discs(2), 1, &NoProgress).unwrap();
+    assert_eq!((epoch.images, epoch.training.samples), (1, 3));
+    let nothing = trainer.fit_epoch(&Discs(1), 1, &NoProgress).unwrap_err().to_string();
+    assert!(nothing.contains("an epoch without steps"), "{nothing}");
 }
 
 #[test]
