@@ -87,8 +87,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<String> {
     make_folder(&arguments.out)?;
     match (&arguments.prompter, &arguments.folder.data) {
-        (Some(prompter), _) => ask(arguments, prompter),
-        (None, Some(_)) => learn_from_folder(arguments),
+        (Some(prompter), _) => ask(arguments, prompter, &needed_clip(arguments)?),
+        (None, Some(_)) => learn_from_folder(arguments, &needed_clip(arguments)?),
         (None, None) => learn_from_synthetic_reefs(arguments),
     }
 }
@@ -104,12 +104,12 @@ fn needed_clip(arguments: &Arguments) -> Result<ClipEncoder> {
 }
 
 /// Answers one sentence about one photograph.
-fn ask(arguments: &Arguments, prompter: &Path) -> Result<String> {
+fn ask(arguments: &Arguments, prompter: &Path, encoder: &dyn TextEncoder) -> Result<String> {
     let (Some(image), Some(text)) = (&arguments.image, &arguments.text) else {
         return Err(Error::parameter("image", "--image and --text are needed"));
     };
     let prompter = TextPrompter::open(prompter, &Device::Cpu)?;
-    let sentences = SentenceEmbeddings::new(&needed_clip(arguments)?, [text.as_str()])?;
+    let sentences = SentenceEmbeddings::new(encoder, [text.as_str()])?;
     let photo = read_image(image)?;
     let points = arguments.point.iter().map(|&[x, y]| PointPrompt { x, y, foreground: true }).collect::<Vec<_>>();
     let embedding = prompter.predictor()?.embed(&photo)?;
@@ -126,7 +126,7 @@ fn ask(arguments: &Arguments, prompter: &Path) -> Result<String> {
     ))
 }
 
-fn learn_from_folder(arguments: &Arguments) -> Result<String> {
+fn learn_from_folder(arguments: &Arguments, encoder: &dyn TextEncoder) -> Result<String> {
     let (classes, images) = arguments.folder.open(false)?;
     let missing = || Error::parameter("sentences", "--sentences is needed: a file of sentences about classes");
     let sentences = read_sentences(arguments.sentences.as_ref().ok_or_else(missing)?, &classes)?;
@@ -140,8 +140,7 @@ fn learn_from_folder(arguments: &Arguments) -> Result<String> {
         adapter: TextAdapterConfig::default(),
         network,
     };
-    let clip = needed_clip(arguments)?;
-    let (_, report) = learning.run(arguments, (&base, &clip), [&train, &held_out])?;
+    let (_, report) = learning.run(arguments, (&base, encoder), [&train, &held_out])?;
     Ok(report)
 }
 

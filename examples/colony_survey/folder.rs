@@ -28,6 +28,9 @@ pub struct FolderArguments {
     /// The table of the classes (ids, names, colours, parents); COCO files have their own.
     #[arg(long, value_name = "TABLE", requires = "data", conflicts_with = "annotations")]
     pub classes: Option<PathBuf>,
+    /// The class of masks in JSON files that have none there; those that have one have its id in the table.
+    #[arg(long, value_name = "CLASS", requires = "classes")]
+    pub mask_class: Option<String>,
     /// Ids in label maps that mean unlabelled, besides 255.
     #[arg(long, value_name = "ID", requires = "data", value_delimiter = ',')]
     pub ignore: Vec<ClassId>,
@@ -78,7 +81,8 @@ impl FolderArguments {
             let config = LabelMapMasksConfig { min_area, unlabeled: unclear, ..Default::default() };
             return Ok((classes, Box::new(LabelMapMasks::new(LabelMapFolder::new(folder)?, config)?)));
         }
-        let config = MaskFolderConfig { images: data.clone(), annotations: data.clone(), class: None };
+        let class = self.mask_class.as_ref().map(|name| classes.parse(name)).transpose()?;
+        let config = MaskFolderConfig { images: data.clone(), annotations: data.clone(), class };
         Ok((classes, Box::new(MaskFolder::new(config)?)))
     }
 

@@ -4,6 +4,10 @@ use coral_io::{SamAnnotations, SyntheticReef, write_class_set, write_label_map, 
 use coral_models::TunedHead;
 
 use super::*;
+use reef_folder::{PHOTOGRAPHS, write_reefs};
+
+#[path = "reef_folder.rs"]
+mod reef_folder;
 
 fn arguments(flags: &[&str]) -> Arguments {
     Arguments::try_parse_from(std::iter::once("tune_coralscop").chain(flags.iter().copied())).unwrap()
@@ -14,22 +18,6 @@ fn synthetic(folder: &Path) -> String {
     let out = folder.join("head.safetensors");
     let small = ["--pictures", "4", "--pretraining-epochs", "1", "--epochs", "2"];
     run(&arguments(&[&small[..], &["--out", out.to_str().unwrap()]].concat())).unwrap()
-}
-
-/// Photographs with label maps of species in the layout of folders, and a table of the classes.
-fn write_reefs(folder: &Path) {
-    let survey = SyntheticSurvey::new(5, 5).unwrap();
-    ["images", "labels"].iter().for_each(|name| fs::create_dir_all(folder.join(name)).unwrap());
-    for index in 0..5 {
-        let AnnotatedImage { image, masks } = survey.train.get(index).unwrap();
-        write_image(folder.join(format!("images/reef_{index}.png")), &image).unwrap();
-        let mut labels = coral_core::LabelMap::zeros((64, 64));
-        for one in &masks {
-            labels.zip_mut_with(&one.mask.decode(), |to, inside| *to = if *inside { one.class.unwrap() } else { *to });
-        }
-        write_label_map(folder.join(format!("labels/reef_{index}.png")), &labels).unwrap();
-    }
-    write_class_set(folder.join("classes.csv"), &SyntheticReef::taxa()).unwrap();
 }
 
 fn on_folder(folder: &Path, more: &[&str]) -> Result<String> {
@@ -75,7 +63,7 @@ fn folders_are_tuned_at_a_level_and_embeddings_are_kept() {
         fs::read(folder.path().join("tuned.safetensors")).unwrap()
     };
     let first = head(&level);
-    assert_eq!(fs::read_dir(&kept).unwrap().count(), 5);
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), PHOTOGRAPHS);
     assert_eq!(head(&level), first);
     // Nothing held out: there is nothing to compare on.
     let none = [&level[..], &["--held-out", "0"]].concat();
@@ -108,6 +96,15 @@ fn masks_in_json_files_are_read() {
     let read = images.get(0).unwrap().masks;
     assert_eq!(read.len(), masks.len());
     assert!(read.iter().any(|one| one.class == Some(1)));
+    let unnamed = masks.into_iter().map(|one| InstanceMask { class: None, ..one }).collect();
+    write_sam_annotations(at("reef.json"), &SamAnnotations { masks: unnamed, ..file }).unwrap();
+    let classes = |more: &[&str]| {
+        let table = at("classes.csv").display().to_string();
+        let flags: Vec<String> = ["--classes", &table].iter().chain(more).map(|&flag| flag.to_owned()).collect();
+        open(&flags).unwrap().1.get(0).unwrap().masks.iter().map(|one| one.class).collect::<Vec<_>>()
+    };
+    assert!(classes(&[]).iter().all(Option::is_none));
+    assert!(classes(&["--mask-class", "coral"]).iter().all(|&class| class == Some(1)));
     assert!(open(&[]).err().unwrap().to_string().contains("--classes is needed"));
 }
 
@@ -122,7 +119,7 @@ fn wrong_arguments_are_told() {
     assert!(refused(&["--negatives=-1"]).contains("`negatives`: expected a number in 0..=1000, got -1"));
     assert!(refused(&["--held-out", "1.5"]).contains("`held_out`: expected at least 0 and less than 1, got 1.5"));
     // No mask of these is an object.
-    for index in 0..5 {
+    for index in 0..PHOTOGRAPHS {
         let sand = coral_core::LabelMap::zeros((64, 64));
         write_label_map(folder.path().join(format!("reef/labels/reef_{index}.png")), &sand).unwrap();
     }
