@@ -11,8 +11,10 @@
 //! or a JSON file of masks beside each photograph, as CoralMask has them; or those of the COCO file `--annotations`. Classes
 //! are those of a level of the hierarchy in `--classes` (`--root`, `--level`), or all of them.
 //!
-//! Prints how many masks of photographs that were held out get their class, before (the commonest class, the nearest template of
-//! the network's semantic features) and after. Writes the head, which `segment_reef --head` loads onto the base, and in
+//! In synthetic runs it prints what the small network calls coral, from clicks and from none, on reefs and on pictures without
+//! corals: `--without-negatives` shows what masks of the ground are good for. It prints how many masks of photographs that were
+//! held out get their class, before (the commonest class, the nearest template of the network's semantic features) and after.
+//! The encoder of the small network has seen too little to tell growth forms well: most masks still get a wrong one. Writes the head, which `segment_reef --head` loads onto the base, and in
 //! synthetic runs the base (`base.safetensors`) and pictures (`reef_N.png`: the photograph, its colonies, those found).
 
 use std::path::{Path, PathBuf};
