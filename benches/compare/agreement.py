@@ -24,6 +24,8 @@ def check(ours, pytorch):
             raise ValueError(f"only one of them reports {name}")
     if ours.get("outputs") is not None:
         compare_outputs(ours["outputs"], pytorch["outputs"])
+    if ours.get("masks") == 0 or pytorch.get("masks") == 0:
+        raise ValueError(f"masks: {ours['masks']} and {pytorch['masks']}, expected some to pass the thresholds")
     for name, allowed in (("masks", MASKS), ("loss", LOSS)):
         if ours.get(name) is not None and pytorch.get(name) is not None:
             compare_numbers(name, (ours[name], pytorch[name]), allowed)

@@ -61,6 +61,7 @@ def measure(command, what):
     try:
         report = json.loads(lines[-1])
         if "skipped" in report:
+            print(f"compare: {what} is left out: {report['skipped']}", file=sys.stderr)
             return None
         times = report["ms"]
         complete = times and all(time > 0 for time in times) and report["peak_mb"] > 0

@@ -12,6 +12,7 @@ import torchvision
 
 import sam
 import tensor_file
+from generator import Generator, Settings
 
 SIDE = 1024
 TYPES = {"F32": torch.float32, "I64": torch.int64}
@@ -32,12 +33,15 @@ def read_image(folder):
     return torch.frombuffer(pixels, dtype=torch.uint8).reshape(SIDE, SIDE, 3)
 
 
-def with_weights(model, folder):
-    """`model` in inference mode with the weights of `folder`."""
-    weights = read_tensors(folder / "weights.safetensors")
+def read_weights(folder):
     # MobileSAM's file has the classifier of TinyViT's pre-training, too, which plays no part.
     classifier = ("image_encoder.norm_head.", "image_encoder.head.")
-    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(classifier)}
+    weights = read_tensors(folder / "weights.safetensors")
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(classifier)}
+
+
+def with_weights(model, weights):
+    """`model` in inference mode."""
     model.load_state_dict(weights, strict=True)
     return model.eval()
 
@@ -53,30 +57,45 @@ def timed(work):
     return result, times
 
 
+def photograph(model, folder):
+    """A network of Segment Anything with its weights, and the photograph."""
+    return with_weights(model, read_weights(folder)), read_image(folder)
+
+
 def encode(model, folder):
-    model, image = with_weights(model, folder), read_image(folder)
+    model, image = photograph(model, folder)
     with torch.inference_mode():
         embedding, times = timed(lambda: model.embed(image))
     return {"ms": times, "output": embedding.features}
 
 
 def decode_64(folder):
-    model, image = with_weights(sam.vit_b(), folder), read_image(folder)
+    model, image = photograph(sam.vit_b(), folder)
     points = torch.tensor([[i % 8 * 128 + 60, i // 8 * 128 + 40] for i in range(64)])
 
-    def work():
+    def decode():
         masks, _, low_res = model.masks_at(embedding, points)
         return masks > 0, low_res
 
     with torch.inference_mode():
         embedding = model.embed(image)
-        (_, low_res), times = timed(work)
+        (_, low_res), times = timed(decode)
     return {"ms": times, "output": low_res}
 
 
+def generate_32(folder):
+    model, image = photograph(sam.vit_b(), folder)
+    generator = Generator(model, Settings.read(folder / "generator.json"))
+    with torch.inference_mode():
+        start = time.perf_counter()
+        masks = generator.generate(image)
+        times = [1000 * (time.perf_counter() - start)]
+    return {"ms": times, "masks": len(masks)}
+
+
 def resnet(folder):
-    classes = len(read_tensors(folder / "weights.safetensors")["fc.bias"])
-    return with_weights(torchvision.models.resnet18(weights=None, num_classes=classes), folder)
+    weights = read_weights(folder)
+    return with_weights(torchvision.models.resnet18(weights=None, num_classes=len(weights["fc.bias"])), weights)
 
 
 def resnet18_b8(folder):
@@ -105,6 +124,7 @@ ROWS = {
     "sam_vit_b_encode": lambda folder: encode(sam.vit_b(), folder),
     "mobile_sam_encode": lambda folder: encode(sam.mobile_sam(), folder),
     "decode_64": decode_64,
+    "generate_32": generate_32,
     "resnet18_b8": resnet18_b8,
     "resnet18_train_b32": resnet18_train_b32,
 }

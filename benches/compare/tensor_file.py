@@ -13,9 +13,9 @@ def read(path):
     """The tensors of a file as name -> (type, shape, bytes as a writable view)."""
     with open(path, "rb") as file:
         content = bytearray(file.read())
-    if len(content) < 8:
-        raise ValueError(f"{path}: expected a safetensors file, got {len(content)} bytes")
-    (length,) = struct.unpack_from("<Q", content)
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= len(content) - 8:
+        raise ValueError(f"{path}: expected a safetensors file, got {len(content)} bytes that do not begin like one")
     header = json.loads(content[8 : 8 + length])
     data = memoryview(content)[8 + length :]
     tensors = {}
