@@ -70,9 +70,10 @@ class WindowAttention(nn.Module):
         self.register_buffer("pairs", distances[0] * window + distances[1], persistent=False)
         self.scores_of_pairs = None
 
-    def prepare(self):
-        """Looks the pairs' scores up once, as the published program does after the weights are read."""
-        self.scores_of_pairs = self.attention_biases[:, self.pairs]
+    def train(self, mode=True):
+        """Leaving the training mode looks the pairs' scores up once, for the weights that are then in place."""
+        self.scores_of_pairs = None if mode else self.attention_biases.detach()[:, self.pairs]
+        return super().train(mode)
 
     def forward(self, x):
         batch, tokens, dim = x.shape
@@ -153,12 +154,6 @@ class TinyVit(nn.Module):
             merge = following and Bottleneck(dim, following, following, stride=1 if stage == 2 else 2)
             self.layers.append(Stage([block() for _ in range(depths[stage])], merge))
         self.neck = layers.neck(dims[3], out)
-
-    def eval(self):
-        for module in self.modules():
-            if isinstance(module, WindowAttention):
-                module.prepare()
-        return super().eval()
 
     def forward(self, x):
         x = self.patch_embed(x)
