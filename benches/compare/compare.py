@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import agreement
+from cores import available_cores
 
 ROWS = ["sam_vit_b_encode", "mobile_sam_encode", "decode_64", "generate_32", "resnet18_b8", "resnet18_train_b32"]
 # A row that takes minutes runs once.
@@ -130,15 +131,14 @@ def cpu_model():
 
 
 def machine():
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     rustc = shutil.which("rustc")
     rustc = subprocess.run([rustc, "--version"], capture_output=True, text=True).stdout.strip() if rustc else "rustc ?"
     today = datetime.date.today().isoformat()
-    return f"{cpu_model()}, {cores} cores, {rustc}, torch {importlib.metadata.version('torch')}, {today}"
+    return f"{cpu_model()}, {available_cores()} cores, {rustc}, torch {importlib.metadata.version('torch')}, {today}"
 
 
 HEAD = ["work", "ours ms", "candle ms", "PyTorch ms", "ours/PyTorch", "ours/candle", "ours MB"]
-WIDTHS = [18, 24, 24, 24, 12, 11, 8]
+WIDTHS = [18, 28, 28, 28, 12, 11, 8]
 
 
 def line(cells):

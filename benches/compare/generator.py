@@ -85,8 +85,11 @@ def point_grid(side):
 
 def stability_scores(logits, offset):
     """Pixels above `offset` as a share of those above -`offset`, for every mask."""
-    inner, outer = ((logits > bound).sum(-1, dtype=torch.int16).sum(-1, dtype=torch.int32) for bound in (offset, -offset))
-    return inner / outer
+
+    def pixels_above(bound):
+        return (logits > bound).sum(-1, dtype=torch.int16).sum(-1, dtype=torch.int32)
+
+    return pixels_above(offset) / pixels_above(-offset)
 
 
 def bounding_boxes(masks):

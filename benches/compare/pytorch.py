@@ -1,7 +1,6 @@
 """The PyTorch worker of the comparison: `pytorch.py WORK DIR` times one row and prints one line of JSON."""
 
 import json
-import os
 import resource
 import sys
 import time
@@ -12,6 +11,7 @@ import torchvision
 
 import sam
 import tensor_file
+from cores import available_cores
 from generator import Generator, Settings
 
 SIDE = 1024
@@ -134,10 +134,6 @@ def peak_mb():
     """The largest memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def available_cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main():
