@@ -35,7 +35,8 @@ pub(crate) fn prepare(work: Work, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Thresholds that half of the masks of a random network pass; those published would leave none.
+/// Thresholds that half of the masks of a random network pass; those published would leave none. Masks without any pixel have no
+/// stability, and are none.
 fn generator_settings(weights: &Weights, image: &RgbImage) -> Result<Value> {
     let predictor = predictor(weights, &SamConfig::vit_b())?;
     let embedding = predictor.embed(image)?;
@@ -47,7 +48,7 @@ fn generator_settings(weights: &Weights, image: &RgbImage) -> Result<Value> {
     ious.sort_by(f32::total_cmp);
     let half = ious[ious.len() / 2];
     Ok(json!({
-        "pred_iou_thresh": half, "stability_score_thresh": 0.0, "box_nms_thresh": 0.7, "crop_nms_thresh": 0.7,
+        "pred_iou_thresh": half, "stability_score_thresh": 1e-6, "box_nms_thresh": 0.7, "crop_nms_thresh": 0.7,
         "points_per_side": 32, "crop_n_layers": 1,
     }))
 }
