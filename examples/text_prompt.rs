@@ -12,7 +12,7 @@
 //! and prints how it answers sentences about reefs that it has not seen, before and after, and what it would be worth to answer
 //! with all corals whatever is asked. CLIP's text encoder is stood in for by a bag of words there, unless `--clip` names one.
 //! In the few minutes that this takes networks are still learning: `--pictures 1920 --pretraining-epochs 16 --epochs 24` takes
-//! some five times as long, and most answers are right.
+//! four to five times as long, and most answers are right.
 //!
 //! `--data` is a folder as `tune_coralscop` reads it, `--sentences` a file with a heading `[class]` above the sentences of each
 //! class. What is unlabelled there is taken to show none of them.
@@ -59,10 +59,10 @@ struct Arguments {
     #[arg(long)]
     epochs: Option<u64>,
     /// Synthetic reefs to train on; a twentieth as many are held out.
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["data", "prompter"], default_value_t = 800, value_parser = at_least_one)]
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["data", "prompter"], default_value_t = 960, value_parser = at_least_one)]
     pictures: usize,
     /// Passes of pre-training over the synthetic reefs.
-    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["data", "prompter"], default_value_t = 8)]
+    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["data", "prompter"], default_value_t = 6)]
     pretraining_epochs: u64,
     /// A trained prompter, to ask it about one photograph.
     #[arg(long, value_name = "FILE", requires_all = ["image", "text", "clip"], conflicts_with = "data")]
