@@ -64,7 +64,8 @@ pub fn tune(
 
     let before = trainer.predictor()?;
     let asked = Answers::of(&before, &held_out, (1, seed(plan, 1)))?;
-    let commonest = commonest(&train, &plan.classes)?;
+    let counts = masks_of_classes(&train, &plan.classes)?;
+    let commonest = commonest(&counts, &plan.classes)?;
     let mut scores = vec![ClassScores::new(
         "commonest class",
         asked.truth.iter().map(|_| Some(commonest)),
@@ -77,7 +78,7 @@ pub fn tune(
         let templates = known.templates(&plan.classes)?;
         scores.extend(templates.map(|all| ClassScores::of_templates(&all, &asked, &plan.classes)).transpose()?);
     }
-    let loss = fit(&mut trainer, &train, plan)?;
+    let loss = fit(&mut trainer, (&train, counts.iter().sum()), plan)?;
     let head = TunedHead::of(&trainer)?;
     // As users get it: from the base and the head.
     let after = Answers::of(&Predictor::new(head.load_onto(base, &Device::Cpu)?), &held_out, (1, seed(plan, 1)))?;
@@ -85,10 +86,14 @@ pub fn tune(
     Ok(Tuned { head, scores, loss })
 }
 
-fn fit(trainer: &mut SamTrainer, images: &EmbeddedImages, plan: &TuningPlan) -> Result<[Option<f64>; 2]> {
+fn fit(
+    trainer: &mut SamTrainer,
+    (images, masks): (&EmbeddedImages, usize),
+    plan: &TuningPlan,
+) -> Result<[Option<f64>; 2]> {
     let bar = Bar::new();
     let maps = match plan.part {
-        SamPart::ClassHead => match prompts_in_memory(images, plan)? {
+        SamPart::ClassHead => match prompts_in_memory(masks, plan) {
             0 => None,
             prompts => Some(trainer.class_maps(images, (prompts, seed(plan, 2)), &bar)?),
         },
@@ -110,24 +115,20 @@ fn fit(trainer: &mut SamTrainer, images: &EmbeddedImages, plan: &TuningPlan) -> 
 }
 
 /// How many prompts of every mask memory can keep, at most [`PROMPTS`].
-fn prompts_in_memory(images: &EmbeddedImages, plan: &TuningPlan) -> Result<usize> {
+fn prompts_in_memory(masks: usize, plan: &TuningPlan) -> usize {
     const MEMORY: usize = 4 << 30;
     let grid = plan.network.image_size / plan.network.token_pixels();
-    let masks: usize = (0..images.len()).map(|index| Ok(images.get(index)?.masks.len())).sum::<Result<_>>()?;
     let bytes = masks * plan.network.mask_tokens * grid * grid * size_of::<f32>();
-    Ok((MEMORY / bytes.max(1)).min(PROMPTS))
+    (MEMORY / bytes.max(1)).min(PROMPTS)
 }
 
 fn seed(plan: &TuningPlan, stream: u64) -> u64 {
     SeededRng::stream(plan.seed, stream).bits()
 }
 
-/// The class of most objects; the first of several.
-///
-/// # Errors
-/// When no mask to learn from is an object.
-fn commonest(images: &EmbeddedImages, classes: &ClassSet) -> Result<ClassId> {
-    let mut counts = vec![0_u64; classes.num_ids()];
+/// How many masks there are of every class.
+fn masks_of_classes(images: &EmbeddedImages, classes: &ClassSet) -> Result<Vec<usize>> {
+    let mut counts = vec![0; classes.num_ids()];
     for index in 0..images.len() {
         for class in images.get(index)?.masks.iter().filter_map(|one| one.class) {
             if let Some(count) = counts.get_mut(usize::from(class)) {
@@ -135,6 +136,14 @@ fn commonest(images: &EmbeddedImages, classes: &ClassSet) -> Result<ClassId> {
             }
         }
     }
+    Ok(counts)
+}
+
+/// The class of most objects; the first of several.
+///
+/// # Errors
+/// When no mask to learn from is an object.
+fn commonest(counts: &[usize], classes: &ClassSet) -> Result<ClassId> {
     let objects = classes.iter().map(|class| class.id).filter(|&class| class != 0);
     let commonest = objects.max_by_key(|&class| (counts[usize::from(class)], ClassId::MAX - class));
     commonest.filter(|&class| counts[usize::from(class)] > 0).ok_or_else(|| {
